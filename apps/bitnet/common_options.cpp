@@ -1,0 +1,128 @@
+#include "common_options.h"
+
+#include "bitnet/core/error.h"
+#include "bitnet/core/log.h"
+#include "progress.h"
+#include "terminal.h"
+#include "text.h"
+
+#include <cstdlib>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+namespace bitnet::cli {
+namespace {
+
+constexpr const char* kBundledName = "storyteller.gguf";
+// More than any machine has; a typing error such as 10000 is caught before it starts that many threads.
+constexpr int kMostThreads = 1024;
+constexpr int64_t kLongestContext = int64_t{1} << 24;
+
+std::string_view level_name(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      return "error";
+    case LogLevel::kOff:
+      break;
+  }
+  return "log";
+}
+
+}  // namespace
+
+void add_output_options(CLI::App& command, CommonOptions& common) {
+  command.add_flag("--json", common.json, "Print JSON on standard output");
+  command.add_flag("--verbose", common.verbose, "Show the library's log on standard error");
+}
+
+void add_model_option(CLI::App& command, CommonOptions& common) {
+  command
+      .add_option("-m,--model", common.model,
+                  "A .gguf file or Hugging Face folder (default: $BITNET_MODEL, else the bundled model)")
+      ->type_name("MODEL");
+}
+
+void add_threads_option(CLI::App& command, CommonOptions& common) {
+  command.add_option("-t,--threads", common.threads, "Threads (0: all available)")
+      ->check(CLI::Range(0, kMostThreads))
+      ->type_name("N");
+}
+
+void add_isa_option(CLI::App& command, CommonOptions& common) {
+  command
+      .add_option("--isa", common.isa,
+                  "Kernels to use, see `bitnet info` (default: $BITNET_ISA, else the best here)")
+      ->type_name("NAME");
+}
+
+void add_cache_options(CLI::App& command, CacheOptions& cache) {
+  command.add_option("--context", cache.context, "Tokens that the KV cache holds (0: the model's context)")
+      ->check(CLI::Range(int64_t{0}, kLongestContext))
+      ->type_name("N");
+  command.add_option("--kv", cache.kv, "Type of the KV cache")
+      ->check(CLI::IsMember({"f32", "f16"}))
+      ->type_name("TYPE")
+      ->capture_default_str();
+}
+
+void start_logging(const CommonOptions& common) {
+  if (!common.verbose) return;
+  set_log_callback(
+      [](LogLevel level, std::string_view message) {
+        write_err(fmt::format("bitnet: {}: {}\n", level_name(level), escape_controls(message)));
+      },
+      LogLevel::kDebug);
+}
+
+std::filesystem::path bundled_model() {
+  std::error_code ignored;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  const std::filesystem::path candidates[] = {
+      program.parent_path().parent_path() / "share" / "bitnet" / "models" / kBundledName,
+      std::filesystem::path(BITNET_SOURCE_MODELS_DIR) / kBundledName};
+  for (const auto& candidate : candidates) {
+    if (std::filesystem::exists(candidate, ignored)) return candidate;
+  }
+  return {};
+}
+
+std::filesystem::path find_model(const CommonOptions& common) {
+  if (!common.model.empty()) return common.model;
+  const char* named = std::getenv("BITNET_MODEL");
+  if (named != nullptr && named[0] != '\0') return named;
+  std::filesystem::path bundled = bundled_model();
+  if (bundled.empty()) {
+    throw Error(ErrorCode::kNotFound, "no model was named and the bundled one is not installed",
+                "name one with -m MODEL or in the environment's BITNET_MODEL");
+  }
+  return bundled;
+}
+
+std::shared_ptr<const Model> load_model(const CommonOptions& common) {
+  Progress progress("loading");
+  LoadOptions options;
+  options.threads = common.threads;
+  options.progress = progress.callback();
+  return Model::load(find_model(common), options);
+}
+
+Session open_session(std::shared_ptr<const Model> model, const CommonOptions& common,
+                     const CacheOptions& cache) {
+  SessionOptions options;
+  options.threads = common.threads;
+  options.isa = common.isa;
+  options.context = cache.context;
+  options.kv_type = cache.kv == "f16" ? DType::kF16 : DType::kF32;
+  return Session(std::move(model), options);
+}
+
+}  // namespace bitnet::cli

@@ -1,0 +1,53 @@
+#pragma once
+
+#include "bitnet/inference/session.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+namespace bitnet::cli {
+
+/// Options that several commands share; each command adds the groups that mean something to it.
+struct CommonOptions {
+  bool json = false;
+  bool verbose = false;
+  std::string model;  ///< as named with -m; empty: see find_model
+  int threads = 0;
+  std::string isa;
+};
+
+/// --json and --verbose: every command.
+void add_output_options(CLI::App& command, CommonOptions& common);
+/// -m
+void add_model_option(CLI::App& command, CommonOptions& common);
+/// -t
+void add_threads_option(CLI::App& command, CommonOptions& common);
+/// --isa
+void add_isa_option(CLI::App& command, CommonOptions& common);
+
+/// --context and --kv: commands that open one session.
+struct CacheOptions {
+  int64_t context = 0;
+  std::string kv = "f32";
+};
+void add_cache_options(CLI::App& command, CacheOptions& cache);
+
+/// Turns the library's log to standard error on, if --verbose was given.
+void start_logging(const CommonOptions& common);
+
+/// The model to use: the one named, else the environment's BITNET_MODEL, else the bundled one: beside the
+/// installed program (../share/bitnet/models), else in the source tree. Throws kNotFound if there is none.
+[[nodiscard]] std::filesystem::path find_model(const CommonOptions& common);
+/// Where the bundled model lies, or an empty path.
+[[nodiscard]] std::filesystem::path bundled_model();
+
+/// find_model() loaded, with a progress bar.
+[[nodiscard]] std::shared_ptr<const Model> load_model(const CommonOptions& common);
+[[nodiscard]] Session open_session(std::shared_ptr<const Model> model, const CommonOptions& common,
+                                   const CacheOptions& cache = {});
+
+}  // namespace bitnet::cli

@@ -1,0 +1,126 @@
+#include "bitnet/core/thread_pool.h"
+#include "bitnet/kernels/cpu.h"
+#include "commands.h"
+#include "errors.h"
+#include "terminal.h"
+#include "text.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include <fmt/format.h>
+
+namespace bitnet::cli {
+namespace {
+
+constexpr const char* kFooter = R"(Examples:
+  bitnet info
+  bitnet info --isa scalar --json)";
+
+#if defined(__clang__)
+constexpr const char* kCompiler = "clang " __clang_version__;
+#elif defined(__GNUC__)
+constexpr const char* kCompiler = "gcc " __VERSION__;
+#else
+constexpr const char* kCompiler = "unknown";
+#endif
+
+struct InfoOptions {};
+
+/// The kernels that a session would take: the ones forced, else the best.
+std::string chosen_isa(const CommonOptions& common) {
+  const char* environment = std::getenv("BITNET_ISA");
+  std::string forced = !common.isa.empty() ? common.isa : environment != nullptr ? environment : "";
+  const auto available = available_isas();
+  if (forced.empty()) return std::string(available.front());
+  if (std::find(available.begin(), available.end(), forced) == available.end()) {
+    throw Error(
+        ErrorCode::kUnsupported,
+        fmt::format("the kernels '{}' do not exist in this build or cannot run on this machine", forced),
+        fmt::format("choose one of: {}", fmt::join(available, ", ")));
+  }
+  return forced;
+}
+
+/// MemTotal and MemAvailable of the machine, in bytes; 0 where the system does not say.
+struct MachineMemory {
+  int64_t total = 0, available = 0;
+};
+
+MachineMemory machine_memory() {
+  MachineMemory memory;
+  std::ifstream file("/proc/meminfo");
+  std::string key, unit;
+  int64_t kib = 0;
+  while (file >> key >> kib && std::getline(file, unit)) {
+    if (key == "MemTotal:") memory.total = kib * 1024;
+    if (key == "MemAvailable:") memory.available = kib * 1024;
+  }
+  return memory;
+}
+
+Json features_to_json(const CpuFeatures& cpu) {
+  return {{"avx2", cpu.avx2},
+          {"avx_vnni", cpu.avx_vnni},
+          {"avx512", cpu.avx512},
+          {"avx512_vnni", cpu.avx512_vnni},
+          {"avx512_vbmi", cpu.avx512_vbmi},
+          {"amx_int8", cpu.amx_int8},
+          {"neon", cpu.neon},
+          {"neon_dotprod", cpu.neon_dotprod},
+          {"neon_i8mm", cpu.neon_i8mm}};
+}
+
+Json to_json(const CommonOptions& common) {
+  const CpuFeatures& cpu = cpu_features();
+  const MachineMemory memory = machine_memory();
+  const std::string bundled = bundled_model().string();
+  return {{"version", BITNET_VERSION},
+          {"build", {{"compiler", kCompiler}, {"type", BITNET_BUILD_TYPE}}},
+          {"cpu", {{"vendor", cpu.vendor}, {"model", cpu.model}, {"features", features_to_json(cpu)}}},
+          {"isas", available_isas()},
+          {"isa", chosen_isa(common)},
+          {"threads", ThreadPool::available()},
+          {"memory", {{"total_bytes", memory.total}, {"available_bytes", memory.available}}},
+          {"bundled_model", bundled.empty() ? Json() : Json(bundled)}};
+}
+
+int info(const InfoOptions&, const CommonOptions& common) {
+  const Json json = to_json(common);
+  if (common.json) {
+    print_json(json);
+    return kExitOk;
+  }
+  const CpuFeatures& cpu = cpu_features();
+  std::string features;
+  for (const auto& [name, present] : json["cpu"]["features"].items()) {
+    if (present.get<bool>()) features += (features.empty() ? "" : " ") + name;
+  }
+  const std::string bundled = bundled_model().string();
+  write_out(fmt::format("bitnet     {}\n", BITNET_VERSION) +
+            fmt::format("build      {}, {}\n", kCompiler, BITNET_BUILD_TYPE) +
+            fmt::format("cpu        {} ({})\n", escape_controls(cpu.model), escape_controls(cpu.vendor)) +
+            fmt::format("features   {}\n", features) +
+            fmt::format("kernels    {} (available: {})\n", json["isa"].get<std::string>(),
+                        fmt::join(available_isas(), ", ")) +
+            fmt::format("threads    {}\n", ThreadPool::available()) +
+            fmt::format("memory     {} of {} available\n", format_bytes(json["memory"]["available_bytes"]),
+                        format_bytes(json["memory"]["total_bytes"])) +
+            fmt::format("model      {}\n", bundled.empty() ? "none bundled" : escape_controls(bundled)));
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_info_command(CLI::App& app, Program& program) {
+  CLI::App& command = add_command(app, program, "info", "Show the machine, the build and the kernels chosen",
+                                  std::make_shared<InfoOptions>(), &info);
+  command.footer(kFooter);
+  add_isa_option(command, program.common);
+}
+
+}  // namespace bitnet::cli

@@ -1,0 +1,250 @@
+// Single-thread speed of every kernel that matters, on every table this machine runs, in the shapes of
+// BitNet b1.58 2B-4T. Each benchmark first compares its result with the scalar table, then times.
+//   kernels_benchmark --benchmark_filter='ternary/.*/tokens:1/'
+
+#include "bitnet/core/memory.h"
+#include "bitnet/quant/block_formats.h"
+#include "bitnet/quant/packed_ternary.h"
+#include "kernels/kernel_table.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+namespace bitnet::kernels {
+namespace {
+
+using Random = std::mt19937;
+
+std::vector<const KernelTable*> tables() {
+  int count = 0;
+  const KernelTable* const* first = runnable_kernels(&count);
+  return {first, first + count};
+}
+
+const KernelTable& scalar_table() {
+  return *tables().back();
+}
+
+AlignedBuffer random_floats(int64_t count) {
+  AlignedBuffer buffer(static_cast<size_t>(count) * sizeof(float));
+  Random random(1);
+  for (int64_t i = 0; i < count; ++i) buffer.as<float>()[i] = static_cast<float>(random()) * 0x1p-31f - 1.0f;
+  return buffer;
+}
+
+bool same(const AlignedBuffer& a, const AlignedBuffer& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+void report(benchmark::State& state, double operations, double bytes) {
+  using benchmark::Counter;
+  const double iterations = static_cast<double>(state.iterations());
+  if (operations > 0) state.counters["GOP/s"] = Counter(operations * iterations * 1e-9, Counter::kIsRate);
+  if (bytes > 0) state.counters["GB/s"] = Counter(bytes * iterations * 1e-9, Counter::kIsRate);
+}
+
+/// The speed of reading memory with one thread: what a matrix-vector product cannot exceed.
+void memory_read(benchmark::State& state) {
+  const int64_t count = state.range(0) << 20 >> 3;
+  AlignedBuffer buffer(static_cast<size_t>(count) * 8);
+  std::memset(buffer.data(), 1, buffer.size());
+  const auto* words = buffer.as<uint64_t>();
+  for (auto _ : state) {
+    uint64_t sum[8] = {};
+    for (int64_t i = 0; i < count; i += 8) {
+      for (int64_t j = 0; j < 8; ++j) sum[j] += words[i + j];
+    }
+    benchmark::DoNotOptimize(sum);
+  }
+  report(state, 0, static_cast<double>(count) * 8);
+}
+
+struct Shape {
+  int64_t rows, cols;
+};
+
+/// Random trits of one group, repeated: packing takes no time, and no kernel's speed depends on values.
+PackedTernary random_ternary(Shape shape) {
+  PackedTernary matrix(shape.rows, shape.cols);
+  Random random(2);
+  std::vector<int8_t> trits(static_cast<size_t>(16 * shape.cols));
+  for (int8_t& trit : trits) trit = static_cast<int8_t>(static_cast<int>(random() % 3) - 1);
+  const std::vector<float> scales(16, 0.5f);
+  for (int64_t group = 0; group < matrix.groups(); ++group) matrix.set_group(group, trits, scales);
+  return matrix;
+}
+
+void ternary(benchmark::State& state, const KernelTable& table, Shape shape, int64_t tokens) {
+  // Enough copies that the weights come from memory and not from a cache, as in a model with many layers.
+  constexpr int64_t kColdBytes = int64_t{1} << 30;
+  const PackedTernary one = random_ternary(shape);
+  const int64_t copies = tokens == 1 ? std::max<int64_t>(1, kColdBytes / one.bytes()) : 1;
+  AlignedBuffer weights(static_cast<size_t>(copies * one.bytes()));
+  for (int64_t i = 0; i < copies; ++i)
+    std::memcpy(weights.as<uint8_t>() + i * one.bytes(), one.data(), static_cast<size_t>(one.bytes()));
+
+  const AlignedBuffer x = random_floats(tokens * shape.cols);
+  const int64_t stride = (shape.cols + 63) / 64 * 64;
+  AlignedBuffer q(static_cast<size_t>(tokens * stride));
+  std::vector<float> scale(static_cast<size_t>(tokens));
+  std::vector<int32_t> sum(static_cast<size_t>(tokens));
+  scalar_table().quantize(
+      {x.as<float>(), shape.cols, tokens, shape.cols, q.as<int8_t>(), stride, scale.data(), sum.data()});
+  AlignedBuffer y(static_cast<size_t>(tokens * shape.rows) * sizeof(float)), expected(y.size());
+  TernaryMatmulArgs args = {
+      one.data(), one.row_scales(), shape.rows, one.padded_cols(),    0,         5, tokens, q.as<int8_t>(),
+      stride,     scale.data(),     sum.data(), expected.as<float>(), shape.rows};
+  scalar_table().ternary_matmul(args);
+  args.y = y.as<float>();
+  table.ternary_matmul(args);
+  if (!same(y, expected)) return state.SkipWithError("result differs from scalar");
+
+  args.last_group = one.groups();
+  int64_t copy = 0;
+  for (auto _ : state) {
+    args.weights = weights.as<uint8_t>() + copy * one.bytes();
+    copy = copy + 1 == copies ? 0 : copy + 1;
+    table.ternary_matmul(args);
+    benchmark::ClobberMemory();
+  }
+  report(state, 2.0 * static_cast<double>(shape.rows * shape.cols * tokens),
+         static_cast<double>(one.bytes()));
+}
+
+void dense(benchmark::State& state, const KernelTable& table, DType dtype, Shape shape, int64_t tokens) {
+  const int64_t row_bytes = shape.cols / dtype_info(dtype).block_elements * dtype_info(dtype).block_bytes;
+  AlignedBuffer weights(static_cast<size_t>(shape.rows * row_bytes));
+  const AlignedBuffer row = random_floats(shape.cols);
+  std::vector<std::byte> packed(static_cast<size_t>(row_bytes));
+  quantize_row(dtype, {row.as<float>(), static_cast<size_t>(shape.cols)}, packed);
+  for (int64_t r = 0; r < shape.rows; ++r)
+    std::memcpy(weights.data() + r * row_bytes, packed.data(), static_cast<size_t>(row_bytes));
+
+  const AlignedBuffer x = random_floats(tokens * shape.cols);
+  AlignedBuffer y(static_cast<size_t>(tokens * shape.rows) * sizeof(float)), expected(y.size());
+  DenseMatmulArgs args = {dtype,  weights.as<uint8_t>(), row_bytes,  shape.cols,           0,         37,
+                          tokens, x.as<float>(),         shape.cols, expected.as<float>(), shape.rows};
+  scalar_table().dense_matmul(args);
+  args.y = y.as<float>();
+  table.dense_matmul(args);
+  if (!same(y, expected)) return state.SkipWithError("result differs from scalar");
+
+  args.last_row = shape.rows;
+  for (auto _ : state) {
+    table.dense_matmul(args);
+    benchmark::ClobberMemory();
+  }
+  report(state, 2.0 * static_cast<double>(shape.rows * shape.cols * tokens),
+         static_cast<double>(weights.size()));
+}
+
+void attention(benchmark::State& state, const KernelTable& table, int64_t length) {
+  constexpr int64_t kHeadDim = 128, kStride = 5 * kHeadDim;
+  const AlignedBuffer source = random_floats(length * kStride), q = random_floats(kHeadDim);
+  AlignedBuffer k(static_cast<size_t>(length * kStride) * sizeof(uint16_t));
+  scalar_table().store_f16(source.as<float>(), k.as<uint16_t>(), length * kStride);
+  AlignedBuffer scores(static_cast<size_t>((length + 15) / 16 * 16) * sizeof(float));
+  AlignedBuffer out(kHeadDim * sizeof(float)), expected(out.size());
+  AttentionArgs args = {q.as<float>(), k.data(), k.data(), DType::kF16,        kStride,
+                        length,        kHeadDim, 0.0884f,  scores.as<float>(), expected.as<float>()};
+  scalar_table().attention(args);
+  args.out = out.as<float>();
+  table.attention(args);
+  if (!same(out, expected)) return state.SkipWithError("result differs from scalar");
+  for (auto _ : state) {
+    table.attention(args);
+    benchmark::ClobberMemory();
+  }
+  report(state, 4.0 * static_cast<double>(length * kHeadDim), 4.0 * static_cast<double>(length * kHeadDim));
+}
+
+/// A kernel over rows of floats: run(table, x, y) writes y from x.
+void elementwise(benchmark::State& state, const KernelTable& table, int64_t count,
+                 const std::function<void(const KernelTable&, const float*, void*)>& run) {
+  const AlignedBuffer x = random_floats(count);
+  AlignedBuffer y(x.size()), expected(x.size());
+  run(scalar_table(), x.as<float>(), expected.data());
+  run(table, x.as<float>(), y.data());
+  if (!same(y, expected)) return state.SkipWithError("result differs from scalar");
+  for (auto _ : state) {
+    run(table, x.as<float>(), y.data());
+    benchmark::ClobberMemory();
+  }
+  report(state, 0, static_cast<double>(count) * sizeof(float));
+}
+
+void register_elementwise(const KernelTable& table) {
+  constexpr int64_t kHidden = 2560, kInner = 6912;
+  const auto add = [&](const char* name, int64_t count, auto run) {
+    benchmark::RegisterBenchmark(
+        fmt::format("{}/{}/{}", name, count, table.name).c_str(),
+        [&table, count, run](benchmark::State& state) { elementwise(state, table, count, run); });
+  };
+  add("quantize", kInner, [](const KernelTable& t, const float* x, void* y) {
+    float scale;
+    int32_t sum;
+    t.quantize({x, kInner, 1, kInner, static_cast<int8_t*>(y), kInner, &scale, &sum});
+  });
+  add("rms_norm", kHidden, [](const KernelTable& t, const float* x, void* y) {
+    t.rms_norm({x, kHidden, 1, kHidden, x, 1e-5f, static_cast<float*>(y), kHidden});
+  });
+  add("glu_relu2", kInner, [](const KernelTable& t, const float* x, void* y) {
+    t.glu_relu2({x, x, static_cast<float*>(y), kInner});
+  });
+  add("glu_silu", kInner, [](const KernelTable& t, const float* x, void* y) {
+    t.glu_silu({x, x, static_cast<float*>(y), kInner});
+  });
+}
+
+void register_all() {
+  benchmark::RegisterBenchmark("memory_read/MiB", memory_read)->Arg(1024)->Unit(benchmark::kMillisecond);
+  for (const KernelTable* table : tables()) {
+    for (const Shape shape : {Shape{2560, 2560}, Shape{6912, 2560}, Shape{2560, 6912}}) {
+      for (const int64_t tokens : {1, 2, 3, 4, 8, 64, 512}) {
+        // The scalar table has no need of long runs: its time is proportional to the tokens.
+        if (table == &scalar_table() && tokens > 4) continue;
+        benchmark::RegisterBenchmark(
+            fmt::format("ternary/{}x{}/tokens:{}/{}", shape.rows, shape.cols, tokens, table->name).c_str(),
+            [=](benchmark::State& state) { ternary(state, *table, shape, tokens); })
+            ->Unit(benchmark::kMicrosecond);
+      }
+    }
+    for (const DType dtype : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ6_K, DType::kQ4_0}) {
+      for (const int64_t tokens : {1, 8}) {
+        const Shape shape = table == &scalar_table() ? Shape{1024, 2560} : Shape{128256, 2560};
+        benchmark::RegisterBenchmark(
+            fmt::format("dense/{}/{}x{}/tokens:{}/{}", to_string(dtype), shape.rows, shape.cols, tokens,
+                        table->name)
+                .c_str(),
+            [=](benchmark::State& state) { dense(state, *table, dtype, shape, tokens); })
+            ->Unit(benchmark::kMillisecond);
+      }
+    }
+    for (const int64_t length : {128, 4096}) {
+      benchmark::RegisterBenchmark(fmt::format("attention/length:{}/{}", length, table->name).c_str(),
+                                   [=](benchmark::State& state) { attention(state, *table, length); })
+          ->Unit(benchmark::kMicrosecond);
+    }
+    register_elementwise(*table);
+  }
+}
+
+}  // namespace
+}  // namespace bitnet::kernels
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  bitnet::kernels::register_all();
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+}

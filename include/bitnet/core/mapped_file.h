@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+
+namespace bitnet {
+
+/// A whole file mapped read-only. Move-only. Throws kNotFound or kIo.
+/// The file must not be truncated while mapped (the system would deliver SIGBUS); open() takes no lock.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  static MappedFile open(const std::filesystem::path& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+  /// Tells the system that this part (a subspan of bytes()) will not be read again soon, so that its pages no
+  /// longer count as resident. Reading it again is correct, only slower.
+  static void drop_resident(std::span<const std::byte> part);
+
+ private:
+  std::filesystem::path path_;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace bitnet

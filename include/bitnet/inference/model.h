@@ -1,0 +1,51 @@
+#pragma once
+
+#include "bitnet/model/config.h"
+#include "bitnet/tokenizer/chat_template.h"
+#include "bitnet/tokenizer/tokenizer.h"
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace bitnet {
+
+struct LoadOptions {
+  int threads = 0;  ///< for loading; 0: all available
+  /// Called with bytes repacked and bytes in all.
+  std::function<void(int64_t done, int64_t total)> progress;
+};
+
+/// A model ready to run: weights in the kernels' layout, embedding and head as in the file (mapped).
+/// Immutable and shareable: any number of Sessions on any threads may use it at once.
+class Model {
+ public:
+  /// A .gguf file or Hugging Face folder. Throws as Checkpoint::open does.
+  static std::shared_ptr<const Model> load(const std::filesystem::path& path,
+                                           const LoadOptions& options = {});
+  ~Model();
+
+  [[nodiscard]] const ModelConfig& config() const;
+  [[nodiscard]] const std::filesystem::path& path() const;
+  /// Null if the file holds no tokenizer.
+  [[nodiscard]] const Tokenizer* tokenizer() const;
+  /// Throws kUnsupported with a hint if there is none.
+  [[nodiscard]] const Tokenizer& require_tokenizer() const;
+  [[nodiscard]] const std::vector<int32_t>& stop_tokens() const;
+  [[nodiscard]] ChatTemplate chat_template() const;
+  /// Bytes of the weights as the kernels read them, and of the embedding and head.
+  [[nodiscard]] int64_t weight_bytes() const;
+
+  struct Impl;  // src/inference/model_impl.h
+  [[nodiscard]] const Impl& impl() const { return *impl_; }
+
+ private:
+  Model();
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace bitnet

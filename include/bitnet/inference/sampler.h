@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace bitnet {
+
+/// Settings of the chain, in the order in which they act: logit bias, repetition/frequency/presence
+/// penalties, then greedy if temperature == 0; else top-k, typical-p, top-p, min-p, temperature, and a draw.
+struct SamplerOptions {
+  float temperature = 0.8f;                           ///< 0: greedy (argmax, lowest id on ties)
+  int32_t top_k = 40;                                 ///< 0: off
+  float top_p = 0.95f;                                ///< 1: off
+  float min_p = 0.05f;                                ///< 0: off
+  float typical_p = 1.0f;                             ///< 1: off
+  float repetition_penalty = 1.0f;                    ///< logit > 0 ? logit / r : logit * r, for tokens seen
+  float frequency_penalty = 0.0f;                     ///< logit -= f * count
+  float presence_penalty = 0.0f;                      ///< logit -= p if seen
+  int32_t penalty_window = 64;                        ///< last tokens considered; -1: all, 0: none
+  std::vector<std::pair<int32_t, float>> logit_bias;  ///< -inf forbids a token
+  uint64_t seed = 0;
+
+  static SamplerOptions greedy() {
+    SamplerOptions options;
+    options.temperature = 0.0f;
+    return options;
+  }
+  /// Throws kInvalidArgument, naming the setting and its range.
+  void validate() const;
+};
+
+/// One sequence's sampler. The random numbers are counter-based (splitmix64 of seed and draw), so that the
+/// same options, logits and history give the same token, whatever the thread count. Not thread-safe.
+class Sampler {
+ public:
+  /// vocab_size bounds the ids of logit_bias (kOutOfRange).
+  Sampler(SamplerOptions options, int64_t vocab_size);
+  /// Throws kInvalidArgument if the logits hold no finite value.
+  [[nodiscard]] int32_t sample(std::span<const float> logits);
+  /// Adds a token (prompt or generated) to the history that penalties look at.
+  void accept(int32_t token);
+  [[nodiscard]] const SamplerOptions& options() const { return options_; }
+
+ private:
+  struct Candidate {
+    int32_t id;
+    float logit;
+  };
+  [[nodiscard]] double next_uniform();
+  void apply_penalties(std::vector<Candidate>& candidates) const;
+
+  SamplerOptions options_;
+  int64_t vocab_size_;
+  std::vector<int32_t> history_;
+  uint64_t counter_ = 0;
+  std::vector<Candidate> candidates_;
+};
+
+}  // namespace bitnet

@@ -1,0 +1,67 @@
+#pragma once
+
+#include "bitnet/core/dtype.h"
+#include "bitnet/inference/model.h"
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace bitnet {
+
+struct SessionOptions {
+  int threads = 0;              ///< 0: all available
+  std::string isa;              ///< "" = BITNET_ISA or the best; "scalar", "avx2", "avx512vnni", "neon"
+  int64_t context = 0;          ///< tokens the KV cache can hold; 0: the model's max_position
+  DType kv_type = DType::kF32;  ///< kF32 or kF16
+  int64_t batch = 512;          ///< tokens computed together in prefill
+};
+
+/// One sequence: a KV cache and the scratch memory of a forward pass. Not thread-safe; distinct sessions are
+/// independent. The logits do not depend on the thread count, the batch size or the instruction set.
+class Session {
+ public:
+  explicit Session(std::shared_ptr<const Model> model, const SessionOptions& options = {});
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  [[nodiscard]] const Model& model() const;
+  [[nodiscard]] std::string_view isa() const;
+  [[nodiscard]] int threads() const;
+  [[nodiscard]] int64_t context() const;
+  /// Tokens in the cache.
+  [[nodiscard]] int64_t position() const;
+  [[nodiscard]] int64_t kv_bytes() const;
+
+  /// Appends the tokens and returns the logits after the last one, f32 [vocab_size], valid until the next
+  /// call. Throws kInvalidArgument (no tokens), kOutOfRange (an id outside the vocabulary, or past the
+  /// context; nothing is appended then).
+  std::span<const float> append(std::span<const int32_t> ids);
+  /// The same with the logits after every token, f32 [ids.size(), vocab_size] row-major.
+  std::vector<float> append_all_logits(std::span<const int32_t> ids);
+  /// The same, handing over each token's logits in order without holding them all.
+  void append_each(std::span<const int32_t> ids,
+                   const std::function<void(int64_t index, std::span<const float> logits)>& visit);
+
+  /// Forgets all tokens from `position` on. Throws kOutOfRange if position > position().
+  void truncate(int64_t position);
+  /// Context shift: forgets the tokens [keep, keep + count) and moves the later ones down (their keys are
+  /// rotated to the new positions).
+  void shift(int64_t keep, int64_t count);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The slow, obvious forward pass that everything else is checked against: one thread, plain loops over
+/// decoded weights, the same arithmetic as docs/NUMERICS.md. Returns f32 [ids.size(), vocab_size].
+[[nodiscard]] std::vector<float> reference_logits(const std::filesystem::path& model,
+                                                  std::span<const int32_t> ids);
+
+}  // namespace bitnet

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace bitnet {
+
+/// What this processor can do, as far as the kernels care.
+struct CpuFeatures {
+  std::string vendor, model;
+  bool avx2 = false;  ///< with FMA and F16C, and the operating system saving the registers
+  bool avx_vnni = false;
+  bool avx512 = false;  ///< F, BW, VL, DQ
+  bool avx512_vnni = false, avx512_vbmi = false;
+  bool amx_int8 = false;
+  bool neon = false, neon_dotprod = false, neon_i8mm = false;
+};
+
+[[nodiscard]] const CpuFeatures& cpu_features();
+/// Names of the kernel tables that this build has and this machine can run, best first; "scalar" is always
+/// last.
+[[nodiscard]] std::vector<std::string_view> available_isas();
+
+}  // namespace bitnet

@@ -1,0 +1,57 @@
+#pragma once
+
+#include "bitnet/core/dtype.h"
+#include "bitnet/inference/model.h"
+#include "bitnet/model/checkpoint.h"
+#include "bitnet/quant/packed_ternary.h"
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace bitnet {
+
+/// One linear layer, with the RMSNorm of its own input where the model has one (use_rms_norm).
+struct Linear {
+  PackedTernary weight;
+  std::vector<float> norm_in;  ///< [cols] or empty
+};
+
+struct Layer {
+  std::vector<float> attn_norm, attn_sub_norm, ffn_norm, ffn_sub_norm;  ///< sub norms may be empty
+  Linear q, k, v, attn_output, gate, up, down;
+};
+
+/// A dense matrix [rows, cols] as in the file.
+struct DenseMatrix {
+  DType dtype = DType::kF32;
+  int64_t rows = 0, cols = 0, row_bytes = 0;
+  std::span<const std::byte> bytes;
+
+  [[nodiscard]] std::span<const std::byte> row(int64_t index) const {
+    return bytes.subspan(static_cast<size_t>(index * row_bytes), static_cast<size_t>(row_bytes));
+  }
+};
+
+struct Model::Impl {
+  explicit Impl(Checkpoint opened) : checkpoint(std::move(opened)) {}
+
+  Checkpoint checkpoint;  ///< keeps the mapping of embedding and head alive
+  std::unique_ptr<Tokenizer> tokenizer;
+  ChatTemplate chat_template = ChatTemplate::kNone;
+  std::vector<Layer> layers;
+  std::vector<float> output_norm;
+  DenseMatrix embedding, head;
+  std::vector<float> inv_freq;  ///< RoPE, [head_dim / 2]
+  int64_t weight_bytes = 0;
+};
+
+/// inv_freq[i] = theta^(-2i/d), scaled as the config says, rounded to f32 as the reference implementation
+/// does.
+[[nodiscard]] std::vector<float> rope_inv_freq(const ModelConfig& config);
+/// cos and sin of position * inv_freq[i], the angle rounded to f32 first.
+void rope_angles(std::span<const float> inv_freq, float position, float* cos, float* sin);
+
+}  // namespace bitnet

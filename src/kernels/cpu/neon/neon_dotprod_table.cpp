@@ -1,0 +1,34 @@
+// ARMv8.2 with the dot product instructions: the float kernels are those of neon_table.cpp, compiled again
+// here because a unit shares no code with another.
+
+#include "kernels/cpu/attention_kernels.h"
+#include "kernels/cpu/dense_kernels.h"
+#include "kernels/cpu/float_kernels.h"
+#include "kernels/cpu/neon/f32x16.h"
+#include "kernels/cpu/neon/ternary_matmul.h"
+#include "kernels/cpu/tables.h"
+
+namespace bitnet::kernels::neon_dotprod {
+namespace {
+
+using neon::F32x16;
+
+// sdot: four products a lane straight into int32, one lane a row. |sum| <= 2 * 128 * cols < 2^31.
+struct DotProduct {
+  static constexpr int64_t kBlocksPerWidening = int64_t{1} << 62;  // int32 never needs widening
+
+  int32x4_t total = vdupq_n_s32(0);
+
+  void add(int8x16_t codes, int8x16_t activations) { total = vdotq_s32(total, codes, activations); }
+  void widen() {}
+  [[nodiscard]] int32x4_t rows() const { return total; }
+};
+
+}  // namespace
+
+const KernelTable kTable = {"neon_dotprod",       quantize<F32x16>, neon::ternary_matmul<DotProduct>,
+                            dense_matmul<F32x16>, rms_norm<F32x16>, rope<F32x16>,
+                            glu_relu2<F32x16>,    glu_silu<F32x16>, attention<F32x16>,
+                            add<F32x16>,          store_f16<F32x16>};
+
+}  // namespace bitnet::kernels::neon_dotprod

@@ -1,0 +1,132 @@
+#pragma once
+
+// The specification of every kernel. One table per instruction set; all tables give bit-identical results
+// (docs/NUMERICS.md): integer sums are exact, and float sums run in one fixed order, over 16 lanes:
+//   lane[j] = fma(a[16i + j], b[16i + j], lane[j]) for i = 0, 1, ...; a tail shorter than 16 is padded with
+//   zeros sum = tree: lane[j] += lane[j+8] (j<8); lane[j] += lane[j+4]; lane[j] += lane[j+2]; lane[0] +
+//   lane[1]
+// Kernels take raw pointers and check nothing: callers do. They hold no inline std code.
+
+#include "bitnet/core/dtype.h"
+
+#include <cstdint>
+#include <string_view>
+
+namespace bitnet::kernels {
+
+/// Per-token absmax int8 of T rows x [tokens, cols]:
+///   m = max(max |x|, 1e-5);  scale = 127 / m;  q = clamp(round_half_even(x * scale), -128, 127);  sum = sum
+///   q
+/// q rows are q_stride bytes apart (a multiple of 64, >= cols rounded up to 16); bytes cols..round16(cols)
+/// are zeroed.
+struct QuantizeArgs {
+  const float* x;
+  int64_t x_stride;
+  int64_t tokens, cols;
+  int8_t* q;
+  int64_t q_stride;
+  float* scale;
+  int32_t* sum;
+};
+
+/// y[t, n] = float(sum_k trit[n, k] * q[t, k]) * (row_scale[n] / scale[t]) for the rows of groups
+/// [first_group, last_group) of a t2x16 matrix (quant/packed_ternary.h). int32 bound: |sum| <= 2 * 128 * 4^3
+/// * cols / 4 < 2^31 for cols < 2^18. Rows at or beyond `rows` are not written. Any tokens >= 1.
+struct TernaryMatmulArgs {
+  const uint8_t* weights;  ///< of group 0
+  const float* row_scale;
+  int64_t rows, padded_cols;
+  int64_t first_group, last_group;
+  int64_t tokens;
+  const int8_t* q;
+  int64_t q_stride;
+  const float* scale;
+  const int32_t* sum;
+  float* y;
+  int64_t y_stride;
+};
+
+/// y[t, n] = sum_k x[t, k] * W[n, k] in f32, lane order, for rows [first_row, last_row) of a dense matrix of
+/// type kF32, kF16, kBF16, kQ8_0, kQ6_K or kQ4_0 (weights dequantized on the fly as quant/block_formats.h
+/// defines). x rows are 64-byte aligned, x_stride a multiple of 16, and padded with zeros to a multiple
+/// of 16.
+struct DenseMatmulArgs {
+  DType dtype;
+  const uint8_t* weights;
+  int64_t row_bytes;
+  int64_t cols;
+  int64_t first_row, last_row;
+  int64_t tokens;
+  const float* x;
+  int64_t x_stride;
+  float* y;
+  int64_t y_stride;
+};
+
+/// y = x * float(1 / sqrt(sum(x^2) / cols + eps)) * weight; the sum and the factor in f64, lane order,
+/// because the factor's last bit decides how near-ties round to int8 (docs/NUMERICS.md). y may be x.
+struct RmsNormArgs {
+  const float* x;
+  int64_t x_stride;
+  int64_t tokens, cols;
+  const float* weight;
+  float eps;
+  float* y;
+  int64_t y_stride;
+};
+
+/// In place, for `heads` heads of each token: (a, b) = (x[i], x[i + d/2]) -> (a c - b s, b c + a s), i < d/2,
+/// as fma(-b, s, a * c) and fma(a, s, b * c). cos and sin are [tokens, head_dim / 2].
+struct RopeArgs {
+  float* x;
+  int64_t x_stride;
+  int64_t tokens, heads, head_dim;
+  const float* cos;
+  const float* sin;
+};
+
+/// h[i] = act(gate[i]) * up[i], act = max(g, 0)^2 or g / (1 + exp(-g)).
+struct GluArgs {
+  const float* gate;
+  const float* up;
+  float* h;
+  int64_t count;
+};
+
+/// Attention of one query head over `length` keys: scores = (q . k) * scale in lane order, softmax with the
+/// maximum subtracted (exp of docs/NUMERICS.md, sum in lane order), out = sum_p weight[p] * v[p] with fma in
+/// order of p, then one multiplication by 1 / sum. k and v rows are kv_stride elements apart, of type kF32 or
+/// kF16. q is padded with zeros to a multiple of 16; scores is scratch of round16(length) floats.
+struct AttentionArgs {
+  const float* q;
+  const void* k;
+  const void* v;
+  DType kv_type;
+  int64_t kv_stride;
+  int64_t length, head_dim;
+  float scale;
+  float* scores;
+  float* out;
+};
+
+struct KernelTable {
+  std::string_view name;
+  void (*quantize)(const QuantizeArgs&);
+  void (*ternary_matmul)(const TernaryMatmulArgs&);
+  void (*dense_matmul)(const DenseMatmulArgs&);
+  void (*rms_norm)(const RmsNormArgs&);
+  void (*rope)(const RopeArgs&);
+  void (*glu_relu2)(const GluArgs&);
+  void (*glu_silu)(const GluArgs&);
+  void (*attention)(const AttentionArgs&);
+  void (*add)(float* x, const float* y, int64_t count);             ///< x += y
+  void (*store_f16)(const float* x, uint16_t* out, int64_t count);  ///< round to nearest even
+};
+
+/// The table for `forced` ("" = environment variable BITNET_ISA, and if that is empty the best available).
+/// Throws kUnsupported if the name is unknown or this machine cannot run it: never a silent fallback.
+[[nodiscard]] const KernelTable& select_kernels(std::string_view forced);
+/// All tables that this machine can run, best first.
+[[nodiscard]] const KernelTable* const* runnable_kernels(int* count);
+
+}  // namespace bitnet::kernels

@@ -1,0 +1,67 @@
+#include "bitnet/io/gguf.h"
+#include "cli_test.h"
+
+namespace bitnet::testing {
+namespace {
+
+class CliInspect : public CliTest {
+ protected:
+  static Json inspect(const std::string& model, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"inspect", model, "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramResult result = run_program(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return Json::parse(result.out);
+  }
+};
+
+TEST_F(CliInspect, ShowsMetadataTensorsTotalsAndZeroFractions) {
+  const Json json = inspect(model());
+  EXPECT_EQ(json["metadata"]["general.architecture"], "bitnet-b1.58");
+  EXPECT_EQ(json["metadata"]["tokenizer.ggml.tokens"]["length"], 512);
+  EXPECT_EQ(json["totals"]["tensors"], json["tensors"].size());
+  int64_t bytes = 0;
+  for (const Json& tensor : json["tensors"]) bytes += tensor["bytes"].get<int64_t>();
+  EXPECT_EQ(json["totals"]["bytes"], bytes);
+  ASSERT_EQ(json["ternary"].size(), 14u);  // 7 in each of 2 layers
+  for (const Json& matrix : json["ternary"]) {
+    EXPECT_GT(matrix["zero_fraction"].get<double>(), 0.0);
+    EXPECT_LT(matrix["zero_fraction"].get<double>(), 1.0);
+    EXPECT_EQ(matrix["dtype"], "i2_s");
+  }
+}
+
+TEST_F(CliInspect, ZeroFractionsSurviveConversion) {
+  ASSERT_EQ(run_program({"convert", model(), "-o", path("folder")}).exit_code, 0);
+  EXPECT_EQ(inspect(path("folder"))["totals"]["zero_fraction"], inspect(model())["totals"]["zero_fraction"]);
+}
+
+TEST_F(CliInspect, ShowsASafetensorsFileThatIsNoModel) {
+  ASSERT_EQ(with_model({"logits", "--ids", "1,2", "-o", path("logits.safetensors")}).exit_code, 0);
+  const Json json = inspect(path("logits.safetensors"));
+  EXPECT_EQ(json["tensors"][0]["shape"], Json::array({2, 512}));
+}
+
+TEST_F(CliInspect, NoZerosReadsHeadersOnly) {
+  const Json json = inspect(model(), {"--no-zeros"});
+  EXPECT_FALSE(json.contains("ternary"));
+  EXPECT_GT(json["tensors"].size(), 0u);
+}
+
+TEST_F(CliInspect, TextHoldsNoRawControlBytesFromTheFile) {
+  {
+    GgufWriter writer(path("hostile.gguf"));
+    writer.add("general.name", GgufValue::string("\x1b]0;owned\x07 \xc2\x9b"
+                                                 "31m"));
+    writer.add("key\x1b[2J", GgufValue::string("x"));
+    writer.begin();
+    writer.finish();
+  }
+  const ProgramResult result = run_program({"inspect", path("hostile.gguf")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  for (const char c : result.out) EXPECT_TRUE(c == '\n' || static_cast<unsigned char>(c) >= 0x20) << int{c};
+  EXPECT_THAT(result.out, Not(HasSubstr("\xc2\x9b")));
+}
+
+}  // namespace
+}  // namespace bitnet::testing

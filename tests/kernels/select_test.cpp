@@ -1,0 +1,86 @@
+#include "kernels/cpu/select.h"
+
+#include "bitnet/core/error.h"
+#include "kernel_test.h"
+
+#include <cstdlib>
+
+namespace bitnet::kernels {
+namespace {
+
+TEST(Select, TakesScalarWhereNothingElseRuns) {
+  EXPECT_EQ(select(CpuFeatures{}, "").name, "scalar");
+}
+
+TEST(Select, TakesTheBestThatTheFeaturesAllow) {
+#if defined(__x86_64__)
+  CpuFeatures features;
+  features.avx2 = true;
+  EXPECT_EQ(select(features, "").name, "avx2");
+  features.avx512 = true;
+  EXPECT_EQ(select(features, "").name, "avx2") << "AVX-512 without VNNI has no table";
+  features.avx512_vnni = true;
+  EXPECT_EQ(select(features, "").name, "avx512vnni");
+#elif defined(__aarch64__)
+  CpuFeatures features;
+  features.neon = true;
+  EXPECT_EQ(select(features, "").name, "neon");
+  features.neon_dotprod = true;
+  EXPECT_EQ(select(features, "").name, "neon_dotprod");
+#else
+  GTEST_SKIP() << "this architecture has the scalar table only";
+#endif
+}
+
+TEST(Select, HonoursEveryRunnableName) {
+  for (const KernelTable* table : all_runnable()) EXPECT_EQ(&select(cpu_features(), table->name), table);
+}
+
+TEST(Select, ThrowsOnAnUnknownNameAndSaysWhatThereIs) {
+  try {
+    (void)select(cpu_features(), "avx1024");
+    FAIL() << "did not throw";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(error.message().find("'avx1024' is not in this build"), std::string::npos) << error.message();
+    EXPECT_NE(error.message().find("scalar"), std::string::npos) << error.message();
+  }
+}
+
+TEST(Select, ThrowsOnATableThatTheMachineCannotRun) {
+  const std::vector<const KernelTable*> tables = all_runnable();
+  if (tables.size() == 1) GTEST_SKIP() << "this machine runs the scalar table only";
+  try {
+    (void)select(CpuFeatures{}, tables.front()->name);
+    FAIL() << "did not throw";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(error.message().find("cannot run on this machine"), std::string::npos) << error.message();
+  }
+}
+
+TEST(Select, EnvironmentVariableIsHonouredAndAnArgumentOverridesIt) {
+  const char* before = std::getenv("BITNET_ISA");
+  const std::string saved = before == nullptr ? "" : before;
+  setenv("BITNET_ISA", "scalar", 1);
+  EXPECT_EQ(select_kernels("").name, "scalar");
+  EXPECT_EQ(select_kernels(all_runnable().front()->name).name, all_runnable().front()->name);
+  setenv("BITNET_ISA", "no such set", 1);
+  EXPECT_THROW((void)select_kernels(""), Error);
+  setenv("BITNET_ISA", "", 1);
+  EXPECT_EQ(&select_kernels(""), all_runnable().front());
+  if (before == nullptr) {
+    unsetenv("BITNET_ISA");
+  } else {
+    setenv("BITNET_ISA", saved.c_str(), 1);
+  }
+}
+
+TEST(Select, AvailableIsasEndWithScalar) {
+  const std::vector<std::string_view> names = available_isas();
+  ASSERT_EQ(names.size(), all_runnable().size());
+  EXPECT_EQ(names.back(), "scalar");
+}
+
+}  // namespace
+}  // namespace bitnet::kernels

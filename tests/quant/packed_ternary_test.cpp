@@ -1,0 +1,110 @@
+#include "bitnet/quant/packed_ternary.h"
+
+#include "bitnet/core/error.h"
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace bitnet {
+namespace {
+
+std::vector<int8_t> random_trits(int64_t count, uint32_t seed = 7) {
+  std::mt19937 random(seed);
+  std::vector<int8_t> trits(static_cast<size_t>(count));
+  for (int8_t& trit : trits) trit = static_cast<int8_t>(static_cast<int>(random() % 3) - 1);
+  return trits;
+}
+
+PackedTernary pack(int64_t rows, int64_t cols, const std::vector<int8_t>& trits) {
+  PackedTernary packed(rows, cols);
+  for (int64_t g = 0; g < packed.groups(); ++g) {
+    const int64_t first = g * PackedTernary::kGroupRows;
+    const int64_t count = std::min<int64_t>(PackedTernary::kGroupRows, rows - first);
+    const std::vector<float> scales(static_cast<size_t>(count), 1.0f + static_cast<float>(g));
+    packed.set_group(
+        g, std::span(trits).subspan(static_cast<size_t>(first * cols), static_cast<size_t>(count * cols)),
+        scales);
+  }
+  return packed;
+}
+
+TEST(PackedTernary, EveryShapeComesBack) {
+  for (const auto& [rows, cols] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 1}, {16, 16}, {15, 17}, {17, 15}, {33, 100}, {640, 96}, {5, 8640}, {48, 4}}) {
+    const std::vector<int8_t> trits = random_trits(rows * cols);
+    const PackedTernary packed = pack(rows, cols, trits);
+    std::vector<int8_t> row(static_cast<size_t>(cols));
+    for (int64_t r = 0; r < rows; ++r) {
+      packed.get_row(r, row);
+      ASSERT_TRUE(std::equal(row.begin(), row.end(), trits.begin() + r * cols))
+          << rows << "x" << cols << " row " << r;
+    }
+  }
+}
+
+// The header's formula, byte by byte.
+TEST(PackedTernary, BytesLieWhereTheContractSays) {
+  const int64_t rows = 20;
+  const int64_t cols = 40;
+  const std::vector<int8_t> trits = random_trits(rows * cols);
+  const PackedTernary packed = pack(rows, cols, trits);
+  ASSERT_EQ(packed.group_bytes(), 3 * 64);
+  ASSERT_EQ(packed.bytes(), 2 * 3 * 64);
+  for (int64_t g = 0; g < 2; ++g) {
+    for (int64_t b = 0; b < 3; ++b) {
+      for (int64_t r = 0; r < 16; ++r) {
+        for (int64_t j = 0; j < 4; ++j) {
+          const int byte = packed.data()[g * packed.group_bytes() + b * 64 + 4 * r + j];
+          for (int64_t s = 0; s < 4; ++s) {
+            const int64_t row = 16 * g + r;
+            const int64_t col = 16 * b + 4 * s + j;
+            const int expected =
+                row < rows && col < cols ? trits[static_cast<size_t>(row * cols + col)] + 1 : 1;
+            ASSERT_EQ(byte >> (2 * s) & 3, expected) << row << "," << col;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(PackedTernary, ScalesArePaddedWithZeros) {
+  const PackedTernary packed = pack(17, 16, random_trits(17 * 16));
+  EXPECT_EQ(packed.row_scales()[0], 1.0f);
+  EXPECT_EQ(packed.row_scales()[16], 2.0f);
+  for (int r = 17; r < 32; ++r) EXPECT_EQ(packed.row_scales()[r], 0.0f);
+}
+
+TEST(PackedTernary, DataAreAligned) {
+  const PackedTernary packed(3, 5);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(packed.data()) % 64, 0u);
+}
+
+TEST(PackedTernary, WrongSizesAndValuesAreRefused) {
+  PackedTernary packed(20, 10);
+  const std::vector<int8_t> full(160, 0);
+  const std::vector<float> scales(16, 1.0f);
+  EXPECT_THROW(packed.set_group(2, full, scales), Error);
+  EXPECT_THROW(packed.set_group(-1, full, scales), Error);
+  EXPECT_THROW(packed.set_group(1, full, scales), Error);  // four rows are left
+  EXPECT_THROW(packed.set_group(0, full, std::span(scales).first(15)), Error);
+  EXPECT_THROW(packed.set_group(0, std::span(full).first(159), scales), Error);
+  for (const int bad : {2, -2, 3, 127, -128, 4, 64}) {
+    for (const size_t place : {size_t{0}, size_t{9}, size_t{159}}) {
+      std::vector<int8_t> trits = full;
+      trits[place] = static_cast<int8_t>(bad);
+      EXPECT_THROW(packed.set_group(0, trits, scales), Error) << bad << " at " << place;
+    }
+  }
+  std::vector<int8_t> row(10);
+  EXPECT_THROW(packed.get_row(20, row), Error);
+  EXPECT_THROW(packed.get_row(0, std::span(row).first(9)), Error);
+  EXPECT_THROW(PackedTernary(0, 4), Error);
+  EXPECT_THROW(PackedTernary(4, -1), Error);
+}
+
+}  // namespace
+}  // namespace bitnet
