@@ -113,7 +113,7 @@ struct Q6_KWeights {
 // The rows of the next tile. They start new streams, which a hardware prefetcher learns too late for rows of
 // a few KiB: kernels_benchmark, dense/q8_0/*/tokens:1. Beyond the last row it does nothing.
 template <int64_t kBytes>
-void prefetch(const uint8_t* p) {
+inline __attribute__((always_inline)) void prefetch(const uint8_t* p) {
   for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(p + i);
 }
 
