@@ -1,16 +1,16 @@
 // The only unit compiled for AVX-512 (F, BW, DQ, VL) with VNNI.
 
-#include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/avx512vnni/f32x16.h"
 #include "kernels/cpu/avx512vnni/ternary_matmul.h"
-#include "kernels/cpu/dense_kernels.h"
-#include "kernels/cpu/float_kernels.h"
+#include "kernels/cpu/float_table.h"
 #include "kernels/cpu/tables.h"
 
 namespace bitnet::kernels::avx512vnni {
 
-const KernelTable kTable = {"avx512vnni",      quantize<F32x16>, ternary_matmul,    dense_matmul<F32x16>,
-                            rms_norm<F32x16>,  rope<F32x16>,     glu_relu2<F32x16>, glu_silu<F32x16>,
-                            attention<F32x16>, add<F32x16>,      store_f16<F32x16>};
+constinit const KernelTable kTable = [] {
+  KernelTable table = float_table<F32x16>("avx512vnni");
+  table.ternary_matmul = ternary_matmul;
+  return table;
+}();
 
 }  // namespace bitnet::kernels::avx512vnni

@@ -1,9 +1,7 @@
 // ARMv8.2 with the dot product instructions: the float kernels are those of neon_table.cpp, compiled again
 // here because a unit shares no code with another.
 
-#include "kernels/cpu/attention_kernels.h"
-#include "kernels/cpu/dense_kernels.h"
-#include "kernels/cpu/float_kernels.h"
+#include "kernels/cpu/float_table.h"
 #include "kernels/cpu/neon/f32x16.h"
 #include "kernels/cpu/neon/ternary_matmul.h"
 #include "kernels/cpu/tables.h"
@@ -26,9 +24,10 @@ struct DotProduct {
 
 }  // namespace
 
-const KernelTable kTable = {"neon_dotprod",       quantize<F32x16>, neon::ternary_matmul<DotProduct>,
-                            dense_matmul<F32x16>, rms_norm<F32x16>, rope<F32x16>,
-                            glu_relu2<F32x16>,    glu_silu<F32x16>, attention<F32x16>,
-                            add<F32x16>,          store_f16<F32x16>};
+constinit const KernelTable kTable = [] {
+  KernelTable table = float_table<F32x16>("neon_dotprod");
+  table.ternary_matmul = neon::ternary_matmul<DotProduct>;
+  return table;
+}();
 
 }  // namespace bitnet::kernels::neon_dotprod

@@ -1,17 +1,16 @@
 // Baseline ARMv8.0 with NEON.
 
-#include "kernels/cpu/attention_kernels.h"
-#include "kernels/cpu/dense_kernels.h"
-#include "kernels/cpu/float_kernels.h"
+#include "kernels/cpu/float_table.h"
 #include "kernels/cpu/neon/f32x16.h"
 #include "kernels/cpu/neon/ternary_matmul.h"
 #include "kernels/cpu/tables.h"
 
 namespace bitnet::kernels::neon {
 
-const KernelTable kTable = {
-    "neon",           quantize<F32x16>,  ternary_matmul<Widening>, dense_matmul<F32x16>, rms_norm<F32x16>,
-    rope<F32x16>,     glu_relu2<F32x16>, glu_silu<F32x16>,         attention<F32x16>,    add<F32x16>,
-    store_f16<F32x16>};
+constinit const KernelTable kTable = [] {
+  KernelTable table = float_table<F32x16>("neon");
+  table.ternary_matmul = ternary_matmul<Widening>;
+  return table;
+}();
 
 }  // namespace bitnet::kernels::neon

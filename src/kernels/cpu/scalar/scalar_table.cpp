@@ -1,8 +1,6 @@
 // The reference: baseline instructions only, loops that follow kernel_table.h word for word.
 
-#include "kernels/cpu/attention_kernels.h"
-#include "kernels/cpu/dense_kernels.h"
-#include "kernels/cpu/float_kernels.h"
+#include "kernels/cpu/float_table.h"
 #include "kernels/cpu/scalar/f32x16.h"
 #include "kernels/cpu/tables.h"
 
@@ -39,8 +37,10 @@ void ternary_matmul(const TernaryMatmulArgs& a) {
 
 }  // namespace
 
-const KernelTable kTable = {"scalar",          quantize<F32x16>, ternary_matmul,    dense_matmul<F32x16>,
-                            rms_norm<F32x16>,  rope<F32x16>,     glu_relu2<F32x16>, glu_silu<F32x16>,
-                            attention<F32x16>, add<F32x16>,      store_f16<F32x16>};
+constinit const KernelTable kTable = [] {
+  KernelTable table = float_table<F32x16>("scalar");
+  table.ternary_matmul = ternary_matmul;
+  return table;
+}();
 
 }  // namespace bitnet::kernels::scalar
