@@ -75,6 +75,17 @@ struct RmsNormArgs {
   int64_t y_stride;
 };
 
+/// quantize(rms_norm(x)) of one row, to the bit, without storing what lies between.
+struct NormQuantizeArgs {
+  const float* x;
+  int64_t cols;
+  const float* weight;
+  float eps;
+  int8_t* q;  ///< round16(cols) bytes
+  float* scale;
+  int32_t* sum;
+};
+
 /// In place, for `heads` heads of each token: (a, b) = (x[i], x[i + d/2]) -> (a c - b s, b c + a s), i < d/2,
 /// as fma(-b, s, a * c) and fma(a, s, b * c). cos and sin are [tokens, head_dim / 2].
 struct RopeArgs {
@@ -115,6 +126,7 @@ struct KernelTable {
   void (*ternary_matmul)(const TernaryMatmulArgs&);
   void (*dense_matmul)(const DenseMatmulArgs&);
   void (*rms_norm)(const RmsNormArgs&);
+  void (*norm_quantize)(const NormQuantizeArgs&);
   void (*rope)(const RopeArgs&);
   void (*glu_relu2)(const GluArgs&);
   void (*glu_silu)(const GluArgs&);

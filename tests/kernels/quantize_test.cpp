@@ -152,5 +152,38 @@ TEST_P(Quantize, SeveralTokensKeepTheirRowsApart) {
   }
 }
 
+TEST_P(Quantize, OfANormedRowIsNormThenQuantize) {
+  Random random(5);
+  for (const int64_t cols : {1, 15, 16, 17, 100, 2560, 6912}) {
+    for (const float outlier : {1.0f, 1e4f, kInfinity, kNaN}) {
+      GuardedArray<float> x(cols), weight(cols), normed(cols);
+      for (int64_t i = 0; i < cols; ++i)
+        x.data()[i] = uniform(random, -3, 3), weight.data()[i] = uniform(random, -1, 2);
+      x.data()[cols / 2] *= outlier;
+      table().rms_norm({.x = x.data(),
+                        .tokens = 1,
+                        .cols = cols,
+                        .weight = weight.data(),
+                        .eps = 1e-5f,
+                        .y = normed.data()});
+      const Quantized expected = quantize(table(), std::vector<float>(normed.data(), normed.data() + cols));
+      GuardedArray<int8_t> q(round_up(cols, 16));
+      float scale = -1;
+      int32_t sum = -1;
+      table().norm_quantize({.x = x.data(),
+                             .cols = cols,
+                             .weight = weight.data(),
+                             .eps = 1e-5f,
+                             .q = q.data(),
+                             .scale = &scale,
+                             .sum = &sum});
+      EXPECT_TRUE(std::equal(expected.q.begin(), expected.q.end(), q.data()));
+      EXPECT_EQ(bits_of(scale) & 0x7fc00000u, bits_of(expected.scale) & 0x7fc00000u);
+      EXPECT_TRUE(std::isnan(scale) || bits_of(scale) == bits_of(expected.scale));
+      EXPECT_EQ(sum, expected.sum);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bitnet::kernels

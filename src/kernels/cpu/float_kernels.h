@@ -101,17 +101,19 @@ float largest_magnitude(V m) {
 // A row with a NaN or an infinity: q and sum are 0 and the scale is NaN or 0, so that every product of the
 // row, 0 * (row_scale / scale), is NaN. Otherwise |x * (127 / m)| <= 127 (1 + 2^-22): rounding cannot leave
 // [-127, 127], and the clamp to [-128, 127] is implied. Lane sums are exact: 127 * 2^18 / 16 < 2^24.
-template <class V>
-void quantize_row(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum) {
+// value(i, access) is 16 (or, at the end, the rest) of the row's elements from i on.
+template <class V, class Value>
+inline __attribute__((always_inline)) void quantize_row(Value value, int64_t cols, int8_t* q, float* scale,
+                                                        int32_t* sum) {
   V m = V::broadcast(1e-5f);
-  for_lanes<V>(cols, [&](int64_t i, auto access) { m = V::max_magnitude(m, access.load(x + i)); });
+  for_lanes<V>(cols, [&](int64_t i, auto access) { m = V::max_magnitude(m, value(i, access)); });
   const float magnitude = largest_magnitude(m);
   *scale = 127.0f / magnitude;
   const bool finite = magnitude <= 0x1.fffffep+127f;
   const V factor = V::broadcast(*scale), magic = V::broadcast(kRoundMagic);
   V sums = V::zero();
   for_lanes<V>(cols, [&](int64_t i, auto access) {
-    const V scaled = V::mul(access.load(x + i), factor);
+    const V scaled = V::mul(value(i, access), factor);
     const V rounded = finite ? V::sub(V::add(scaled, magic), magic) : V::zero();
     sums = V::add(sums, rounded);
     rounded.store_i8(q + i);
@@ -125,8 +127,11 @@ void quantize_row(const float* x, int64_t cols, int8_t* q, float* scale, int32_t
 
 template <class V>
 void quantize(const QuantizeArgs& a) {
-  for (int64_t t = 0; t < a.tokens; ++t)
-    quantize_row<V>(a.x + t * a.x_stride, a.cols, a.q + t * a.q_stride, a.scale + t, a.sum + t);
+  for (int64_t t = 0; t < a.tokens; ++t) {
+    const float* x = a.x + t * a.x_stride;
+    const auto value = [&](int64_t i, auto access) { return access.load(x + i); };
+    quantize_row<V>(value, a.cols, a.q + t * a.q_stride, a.scale + t, a.sum + t);
+  }
 }
 
 // Sum of squares over 16 lanes of f64: the products are exact, and the compiler can vectorize it as it
@@ -147,17 +152,33 @@ double sum_of_squares(const float* x, int64_t count) {
   return lanes[0];
 }
 
+// float(1 / sqrt(mean(x^2) + eps)), in every lane.
+template <class V>
+V norm_factor(const float* x, int64_t cols, float eps) {
+  const double mean = sum_of_squares<V>(x, cols) / static_cast<double>(cols);
+  return V::broadcast(static_cast<float>(1.0 / __builtin_sqrt(mean + static_cast<double>(eps))));
+}
+
 template <class V>
 void rms_norm(const RmsNormArgs& a) {
   for (int64_t t = 0; t < a.tokens; ++t) {
     const float* x = a.x + t * a.x_stride;
     float* y = a.y + t * a.y_stride;
-    const double mean = sum_of_squares<V>(x, a.cols) / static_cast<double>(a.cols);
-    const V scale = V::broadcast(static_cast<float>(1.0 / __builtin_sqrt(mean + static_cast<double>(a.eps))));
+    const V scale = norm_factor<V>(x, a.cols, a.eps);
     for_lanes<V>(a.cols, [&](int64_t i, auto access) {
       access.store(V::mul(V::mul(access.load(x + i), scale), access.load(a.weight + i)), y + i);
     });
   }
+}
+
+// The normed row is computed twice rather than stored: two products an element against a store and a load.
+template <class V>
+void norm_quantize(const NormQuantizeArgs& a) {
+  const V factor = norm_factor<V>(a.x, a.cols, a.eps);
+  const auto value = [&](int64_t i, auto access) {
+    return V::mul(V::mul(access.load(a.x + i), factor), access.load(a.weight + i));
+  };
+  quantize_row<V>(value, a.cols, a.q, a.scale, a.sum);
 }
 
 template <class V>

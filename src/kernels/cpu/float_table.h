@@ -16,6 +16,7 @@ constexpr KernelTable float_table(std::string_view name) {
   table.quantize = quantize<V>;
   table.dense_matmul = dense_matmul<V>;
   table.rms_norm = rms_norm<V>;
+  table.norm_quantize = norm_quantize<V>;
   table.rope = rope<V>;
   table.glu_relu2 = glu_relu2<V>;
   table.glu_silu = glu_silu<V>;

@@ -1,0 +1,72 @@
+#pragma once
+
+#include "bitnet/inference/session.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+
+namespace bitnet {
+
+/// One sequence of tokens: its KV cache. Made by an Engine; may outlive it. Not thread-safe.
+class Sequence {
+ public:
+  Sequence(Sequence&&) noexcept;
+  Sequence& operator=(Sequence&&) noexcept;
+  ~Sequence();
+
+  [[nodiscard]] int64_t context() const;
+  /// Tokens in the cache.
+  [[nodiscard]] int64_t position() const;
+  [[nodiscard]] int64_t kv_bytes() const;
+  /// As Session::truncate and Session::shift.
+  void truncate(int64_t position);
+  void shift(int64_t keep, int64_t count);
+
+ private:
+  friend class Engine;
+  struct Impl;
+  explicit Sequence(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Threads, kernels and scratch memory that compute any number of sequences of one model, several at once:
+/// each pass reads the weights once for all of them. Not thread-safe; distinct engines are independent. A
+/// sequence's logits do not depend on what else is computed with it. A Session is an Engine with one
+/// Sequence.
+class Engine {
+ public:
+  explicit Engine(std::shared_ptr<const Model> model, const SessionOptions& options = {});
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+  ~Engine();
+
+  [[nodiscard]] const Model& model() const;
+  [[nodiscard]] std::string_view isa() const;
+  [[nodiscard]] int threads() const;
+
+  /// An empty sequence with the context and KV type of the options.
+  [[nodiscard]] Sequence sequence() const;
+
+  struct Append {
+    Sequence* sequence;
+    std::span<const int32_t> ids;
+  };
+  enum class Logits { kLast, kEvery };  ///< after the last token of each Append, or after every token
+  /// Called with the Append's index, the token's index in its ids, and f32 [vocab_size], valid during the
+  /// call.
+  using Visit = std::function<void(size_t append, int64_t token, std::span<const float> logits)>;
+
+  /// Appends tokens to the sequences, which must be distinct and this engine's, and visits logits in order.
+  /// Throws kInvalidArgument (no tokens, a sequence twice or of another model), kOutOfRange (an id outside
+  /// the vocabulary, past a context); nothing is appended then.
+  void append(std::span<const Append> appends, Logits which, const Visit& visit);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace bitnet

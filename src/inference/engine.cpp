@@ -1,0 +1,214 @@
+#include "bitnet/inference/engine.h"
+
+#include "bitnet/core/error.h"
+#include "bitnet/core/thread_pool.h"
+#include "inference/forward.h"
+#include "inference/kv_cache.h"
+#include "inference/model_impl.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace bitnet {
+namespace {
+
+int64_t context_of(const ModelConfig& config, const SessionOptions& options) {
+  if (options.context < 0 || options.context > config.max_position) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("a context of {} tokens; the model was made for at most {}", options.context,
+                            config.max_position),
+                "use 0 for the model's own");
+  }
+  return options.context == 0 ? config.max_position : options.context;
+}
+
+int64_t batch_of(const SessionOptions& options) {
+  if (options.batch < 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("a batch of {} tokens; at least 1 is needed", options.batch));
+  }
+  return options.batch;
+}
+
+void check_ids(std::span<const int32_t> ids, int64_t vocab) {
+  if (ids.empty()) throw Error(ErrorCode::kInvalidArgument, "no tokens to append");
+  for (const int32_t id : ids) {
+    if (id >= 0 && id < vocab) continue;
+    throw Error(ErrorCode::kOutOfRange,
+                fmt::format("token id {} is outside the vocabulary [0, {})", id, vocab),
+                "the ids belong to another model's tokenizer");
+  }
+}
+
+}  // namespace
+
+struct Sequence::Impl {
+  std::shared_ptr<const Model> model;
+  const kernels::KernelTable& table;
+  int64_t context;
+  KvCache cache;
+  int64_t position = 0;
+};
+
+Sequence::Sequence(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Sequence::Sequence(Sequence&&) noexcept = default;
+Sequence& Sequence::operator=(Sequence&&) noexcept = default;
+Sequence::~Sequence() = default;
+
+int64_t Sequence::context() const {
+  return impl_->context;
+}
+int64_t Sequence::position() const {
+  return impl_->position;
+}
+int64_t Sequence::kv_bytes() const {
+  return impl_->cache.bytes();
+}
+
+void Sequence::truncate(int64_t position) {
+  if (position < 0 || position > impl_->position) {
+    throw Error(
+        ErrorCode::kOutOfRange,
+        fmt::format("cannot truncate to position {}: the cache holds {} tokens", position, impl_->position));
+  }
+  impl_->position = position;
+}
+
+void Sequence::shift(int64_t keep, int64_t count) {
+  if (keep < 0 || count < 0 || keep > impl_->position || count > impl_->position - keep) {
+    throw Error(ErrorCode::kOutOfRange,
+                fmt::format("cannot drop {} tokens behind the first {}: the cache holds {}", count, keep,
+                            impl_->position));
+  }
+  if (count == 0) return;
+  impl_->cache.shift(impl_->table, keep + count, impl_->position, count, impl_->model->impl().inv_freq);
+  impl_->position -= count;
+}
+
+struct Engine::Impl {
+  Impl(std::shared_ptr<const Model> shared, const SessionOptions& options)
+      : model(std::move(shared)),
+        table(kernels::select_kernels(options.isa)),
+        pool(options.threads),
+        context(context_of(model->config(), options)),
+        kv_type(options.kv_type),
+        batch(batch_of(options)),
+        forward(model->impl(), {table, pool}, batch, context) {}
+
+  /// A token of the batch whose logits are wanted.
+  struct Wanted {
+    int64_t row;
+    size_t append;
+    int64_t token;
+  };
+
+  std::shared_ptr<const Model> model;
+  const kernels::KernelTable& table;
+  ThreadPool pool;
+  int64_t context;
+  DType kv_type;
+  int64_t batch;
+  Forward forward;
+  std::vector<BatchRow> rows;
+  std::vector<Sequence::Impl*> owners;  ///< of the rows
+  std::vector<Wanted> wanted;
+  std::vector<float> logits;
+
+  void check(std::span<const Append> appends) const {
+    for (size_t i = 0; i < appends.size(); ++i) {
+      const Sequence::Impl& sequence = *appends[i].sequence->impl_;
+      if (sequence.model != model)
+        throw Error(ErrorCode::kInvalidArgument, "the sequence belongs to another model");
+      for (size_t j = 0; j < i; ++j) {
+        if (appends[j].sequence == appends[i].sequence)
+          throw Error(ErrorCode::kInvalidArgument, "a sequence stands twice in one call",
+                      "append its tokens as one");
+      }
+      check_ids(appends[i].ids, model->config().vocab_size);
+      const int64_t count = std::ssize(appends[i].ids);
+      if (count <= sequence.context - sequence.position) continue;
+      throw Error(
+          ErrorCode::kOutOfRange,
+          fmt::format("{} tokens do not fit: {} of {} positions of the context are in use", count,
+                      sequence.position, sequence.context),
+          "shorten the prompt, ask for a larger context if the model allows it, or use --context-shift");
+    }
+  }
+
+  /// Drops what an earlier call left behind when it ended with an exception.
+  void forget() {
+    rows.clear();
+    owners.clear();
+    wanted.clear();
+  }
+
+  /// Computes the rows gathered so far.
+  void flush(const Visit& visit) {
+    if (rows.empty()) return;
+    forward.run(rows);
+    for (size_t i = 0; i < rows.size(); ++i) owners[i]->position = rows[i].position + 1;
+    const auto vocab = static_cast<size_t>(model->config().vocab_size);
+    for (size_t done = 0; done < wanted.size(); done += Head::kMaxTokens) {
+      const size_t part = std::min(wanted.size() - done, static_cast<size_t>(Head::kMaxTokens));
+      std::array<int64_t, Head::kMaxTokens> indices{};
+      for (size_t i = 0; i < part; ++i) indices[i] = wanted[done + i].row;
+      logits.resize(std::max(logits.size(), part * vocab));
+      forward.logits(std::span(indices).first(part), std::span(logits).first(part * vocab));
+      for (size_t i = 0; i < part; ++i) {
+        const Wanted& token = wanted[done + i];
+        visit(token.append, token.token, std::span(logits).subspan(i * vocab, vocab));
+      }
+    }
+    forget();
+  }
+};
+
+Engine::Engine(std::shared_ptr<const Model> model, const SessionOptions& options) {
+  if (model == nullptr) throw Error(ErrorCode::kInvalidArgument, "an engine needs a model");
+  impl_ = std::make_unique<Impl>(std::move(model), options);
+}
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+Engine::~Engine() = default;
+
+const Model& Engine::model() const {
+  return *impl_->model;
+}
+std::string_view Engine::isa() const {
+  return impl_->table.name;
+}
+int Engine::threads() const {
+  return impl_->pool.size();
+}
+
+Sequence Engine::sequence() const {
+  return Sequence(std::make_unique<Sequence::Impl>(
+      Sequence::Impl{.model = impl_->model,
+                     .table = impl_->table,
+                     .context = impl_->context,
+                     .cache = KvCache(impl_->model->config(), impl_->context, impl_->kv_type)}));
+}
+
+void Engine::append(std::span<const Append> appends, Logits which, const Visit& visit) {
+  impl_->check(appends);
+  impl_->forget();
+  for (size_t i = 0; i < appends.size(); ++i) {
+    Sequence::Impl& sequence = *appends[i].sequence->impl_;
+    const std::span<const int32_t> ids = appends[i].ids;
+    const int64_t start = sequence.position;
+    for (int64_t token = 0; token < std::ssize(ids); ++token) {
+      if (std::ssize(impl_->rows) == impl_->batch) impl_->flush(visit);
+      if (which == Logits::kEvery || token + 1 == std::ssize(ids))
+        impl_->wanted.push_back({std::ssize(impl_->rows), i, token});
+      impl_->rows.push_back({ids[static_cast<size_t>(token)], start + token, &sequence.cache});
+      impl_->owners.push_back(&sequence);
+    }
+  }
+  impl_->flush(visit);
+}
+
+}  // namespace bitnet

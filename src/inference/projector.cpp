@@ -1,0 +1,98 @@
+#include "inference/projector.h"
+
+#include <algorithm>
+
+namespace bitnet {
+namespace {
+
+int64_t widest_input(const ModelConfig& config) {
+  return std::max({config.hidden_size, config.intermediate_size, config.q_size()});
+}
+
+}  // namespace
+
+Projector::Projector(const ModelConfig& config, Executor executor, int64_t batch)
+    : config_(config),
+      executor_(executor),
+      normed_stride_(round_up(widest_input(config), 16)),
+      q8_stride_(round_up(widest_input(config), 64)),
+      normed_(scratch<float>(batch * normed_stride_)),
+      q8_(scratch<int8_t>(batch * q8_stride_)),
+      q8_scale_(scratch<float>(batch)),
+      q8_sum_(scratch<int32_t>(batch)) {}
+
+void Projector::project(std::span<const Job> jobs, int64_t tokens, Rows x,
+                        std::span<const float> norm_weight) {
+  if (!config_.projection_norms) {
+    quantize(tokens, jobs.front().linear->weight.cols(), x, norm_weight, config_.rms_norm_eps);
+    multiply(jobs, tokens);
+    return;
+  }
+  Rows input = x;
+  if (!norm_weight.empty()) {
+    input = {normed_.as<float>(), normed_stride_};
+    executor_.for_tokens(tokens, [&](int64_t t) {
+      executor_.table.rms_norm({.x = x.row(t),
+                                .tokens = 1,
+                                .cols = static_cast<int64_t>(norm_weight.size()),
+                                .weight = norm_weight.data(),
+                                .eps = config_.rms_norm_eps,
+                                .y = input.row(t)});
+    });
+  }
+  for (const Job& job : jobs) {
+    quantize(tokens, job.linear->weight.cols(), input, job.linear->norm_in, config_.projection_norm_eps);
+    multiply({&job, 1}, tokens);
+  }
+}
+
+void Projector::quantize(int64_t tokens, int64_t cols, Rows x, std::span<const float> norm_weight,
+                         float eps) {
+  executor_.for_tokens(tokens, [&](int64_t t) {
+    int8_t* q = q8_.as<int8_t>() + t * q8_stride_;
+    float* scale = q8_scale_.as<float>() + t;
+    int32_t* sum = q8_sum_.as<int32_t>() + t;
+    if (norm_weight.empty()) {
+      executor_.table.quantize(
+          {.x = x.row(t), .tokens = 1, .cols = cols, .q = q, .scale = scale, .sum = sum});
+    } else {
+      executor_.table.norm_quantize({.x = x.row(t),
+                                     .cols = cols,
+                                     .weight = norm_weight.data(),
+                                     .eps = eps,
+                                     .q = q,
+                                     .scale = scale,
+                                     .sum = sum});
+    }
+  });
+}
+
+void Projector::multiply(std::span<const Job> jobs, int64_t tokens) {
+  int64_t groups = 0;
+  for (const Job& job : jobs) groups += job.linear->weight.groups();
+  // The row groups of all jobs in a row, cut into equal shares: one fork for all of them.
+  executor_.pool.for_range(groups, 1, [&](int64_t begin, int64_t end) {
+    int64_t base = 0;
+    for (const Job& job : jobs) {
+      const PackedTernary& w = job.linear->weight;
+      const int64_t first = std::max<int64_t>(begin - base, 0), last = std::min(end - base, w.groups());
+      base += w.groups();
+      if (first >= last) continue;
+      executor_.table.ternary_matmul({.weights = w.data(),
+                                      .row_scale = w.row_scales(),
+                                      .rows = w.rows(),
+                                      .padded_cols = w.padded_cols(),
+                                      .first_group = first,
+                                      .last_group = last,
+                                      .tokens = tokens,
+                                      .q = q8_.as<int8_t>(),
+                                      .q_stride = q8_stride_,
+                                      .scale = q8_scale_.as<float>(),
+                                      .sum = q8_sum_.as<int32_t>(),
+                                      .y = job.y.data,
+                                      .y_stride = job.y.stride});
+    }
+  });
+}
+
+}  // namespace bitnet
