@@ -26,13 +26,7 @@ Forward::Forward(const Model::Impl& model, Executor executor, int64_t batch, int
       sin_(scratch<float>(batch * config_.head_dim / 2)) {}
 
 void Forward::run(std::span<const BatchRow> rows) {
-  embed(rows);
-  const int64_t half = config_.head_dim / 2;
-  for (size_t t = 0; t < rows.size(); ++t) {
-    const int64_t offset = static_cast<int64_t>(t) * half;
-    rope_angles(model_.inv_freq, static_cast<float>(rows[t].position), cos_.as<float>() + offset,
-                sin_.as<float>() + offset);
-  }
+  begin(rows);
   for (size_t i = 0; i < model_.layers.size(); ++i) {
     attention_block(model_.layers[i], static_cast<int64_t>(i), rows);
     ffn_.run(model_.layers[i], std::ssize(rows), x_rows(), block_rows());
@@ -40,12 +34,15 @@ void Forward::run(std::span<const BatchRow> rows) {
   }
 }
 
-void Forward::embed(std::span<const BatchRow> rows) {
+void Forward::begin(std::span<const BatchRow> rows) {
   const auto cols = static_cast<size_t>(config_.hidden_size);
-  for (size_t t = 0; t < rows.size(); ++t) {
-    dequantize_row(model_.embedding.dtype, model_.embedding.row(rows[t].id),
-                   std::span(x_rows().row(static_cast<int64_t>(t)), cols));
-  }
+  const int64_t half = config_.head_dim / 2;
+  executor_.for_tokens(std::ssize(rows), [&](int64_t t) {
+    const BatchRow& row = rows[static_cast<size_t>(t)];
+    dequantize_row(model_.embedding.dtype, model_.embedding.row(row.id), std::span(x_rows().row(t), cols));
+    rope_angles(model_.inv_freq, static_cast<float>(row.position), cos_.as<float>() + t * half,
+                sin_.as<float>() + t * half);
+  });
 }
 
 void Forward::attention_block(const Layer& layer, int64_t index, std::span<const BatchRow> rows) {

@@ -23,7 +23,8 @@ class Forward {
   void logits(std::span<const int64_t> rows, std::span<float> out) { head_.logits(x_rows(), rows, out); }
 
  private:
-  void embed(std::span<const BatchRow> rows);
+  /// Embeddings and RoPE angles of the rows.
+  void begin(std::span<const BatchRow> rows);
   void attention_block(const Layer& layer, int64_t index, std::span<const BatchRow> rows);
   void rotate_and_store(int64_t layer, std::span<const BatchRow> rows);
   void add_residual(int64_t tokens);
