@@ -46,6 +46,58 @@ struct TernaryMatmulArgs {
   int64_t y_stride;
 };
 
+/// Chosen rows of a t2row matrix times one token: y[i] = float(sum_k trit[rows[i], k] * q[k]) *
+/// (row_scale[rows[i]] / scale). The activations come in the order of a row's bytes: planes[s * plane_stride
+/// + 4b
+/// + j] = q[16b + 4s + j], plane_stride a multiple of 64, zeros behind padded_cols / 4, 64-byte aligned.
+struct TernaryRowsArgs {
+  const uint8_t* weights;
+  const float* row_scale;
+  int64_t padded_cols;
+  const int32_t* rows;
+  int64_t count;
+  const int8_t* planes;
+  int64_t plane_stride;
+  float scale;
+  int32_t sum;  ///< of q
+  float* y;
+};
+
+/// Chosen columns of a t2col matrix times one token: sums[n - 256 first_line] = sum_i code(n, columns[i]) *
+/// q[i] for the rows n of lines [first_line, last_line), 256 each, padding included. |sum| <= 2 * 128 * count
+/// < 2^31. The lists can be read up to a multiple of 4, where q is zero and columns are any of the matrix.
+struct TernaryColumnsArgs {
+  const uint8_t* weights;
+  int64_t stride;  ///< bytes from one column to the next
+  int64_t first_line, last_line;
+  const int32_t* columns;
+  const int8_t* q;
+  int64_t count;
+  int32_t* sums;
+};
+
+/// The end of such products: y[n] = float(sum_p sums[p * sums_stride + n] - sum) * (row_scale[n] / scale) for
+/// n in [first_row, last_row) and `parts` parts of the columns.
+struct ScaleSumsArgs {
+  const int32_t* sums;
+  int64_t sums_stride, parts;
+  int64_t first_row, last_row;
+  const float* row_scale;
+  float scale;
+  int32_t sum;
+  float* y;
+};
+
+/// Groups [first_group, last_group) of a t2row (16 rows each) or t2col matrix (256 rows each) as t2x16
+/// blocks, for ternary_matmul.
+struct TranscodeArgs {
+  const uint8_t* weights;
+  int64_t stride;  ///< bytes from one row or column to the next
+  int64_t padded_cols;
+  int64_t first_group, last_group;
+  uint8_t* blocks;  ///< of first_group
+};
+
 /// y[t, n] = sum_k x[t, k] * W[n, k] in f32, lane order, for rows [first_row, last_row) of a dense matrix of
 /// type kF32, kF16, kBF16, kQ8_0, kQ6_K or kQ4_0 (weights dequantized on the fly as quant/block_formats.h
 /// defines). x rows are 64-byte aligned, x_stride a multiple of 16, and padded with zeros to a multiple
@@ -124,6 +176,16 @@ struct KernelTable {
   std::string_view name;
   void (*quantize)(const QuantizeArgs&);
   void (*ternary_matmul)(const TernaryMatmulArgs&);
+  void (*ternary_rows)(const TernaryRowsArgs&);
+  void (*ternary_columns)(const TernaryColumnsArgs&);
+  void (*scale_sums)(const ScaleSumsArgs&);
+  void (*rows_to_blocks)(const TranscodeArgs&);
+  void (*columns_to_blocks)(const TranscodeArgs&);
+  /// The i of [first, last) with !(gate[i] <= 0), a NaN included, in order; returns how many. `rows` has room
+  /// for 16 more than there can be, here and below.
+  int64_t (*list_open)(const float* gate, int64_t first, int64_t last, int32_t* rows);
+  /// The i of [first, last) with q[i] != 0, in order, and those q; returns how many.
+  int64_t (*list_nonzero)(const int8_t* q, int64_t first, int64_t last, int32_t* columns, int8_t* values);
   void (*dense_matmul)(const DenseMatmulArgs&);
   void (*rms_norm)(const RmsNormArgs&);
   void (*norm_quantize)(const NormQuantizeArgs&);

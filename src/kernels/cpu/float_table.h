@@ -6,6 +6,7 @@
 #include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/dense_kernels.h"
 #include "kernels/cpu/float_kernels.h"
+#include "kernels/cpu/sparse_kernels.h"
 
 namespace bitnet::kernels {
 
@@ -14,6 +15,9 @@ constexpr KernelTable float_table(std::string_view name) {
   KernelTable table = {};
   table.name = name;
   table.quantize = quantize<V>;
+  table.scale_sums = scale_sums<V>;
+  table.list_open = list_open<V>;
+  table.list_nonzero = list_nonzero<V>;
   table.dense_matmul = dense_matmul<V>;
   table.rms_norm = rms_norm<V>;
   table.norm_quantize = norm_quantize<V>;

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/float_table.h"
 #include "kernels/cpu/neon/f32x16.h"
+#include "kernels/cpu/neon/sparse.h"
 #include "kernels/cpu/neon/ternary_matmul.h"
 #include "kernels/cpu/tables.h"
 
@@ -27,6 +28,7 @@ struct DotProduct {
 constinit const KernelTable kTable = [] {
   KernelTable table = float_table<F32x16>("neon_dotprod");
   table.ternary_matmul = neon::ternary_matmul<DotProduct>;
+  neon::add_sparse_kernels<DotProduct>(table);
   return table;
 }();
 

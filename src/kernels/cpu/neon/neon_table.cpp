@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/float_table.h"
 #include "kernels/cpu/neon/f32x16.h"
+#include "kernels/cpu/neon/sparse.h"
 #include "kernels/cpu/neon/ternary_matmul.h"
 #include "kernels/cpu/tables.h"
 
@@ -10,6 +11,7 @@ namespace bitnet::kernels::neon {
 constinit const KernelTable kTable = [] {
   KernelTable table = float_table<F32x16>("neon");
   table.ternary_matmul = ternary_matmul<Widening>;
+  add_sparse_kernels<Widening>(table);
   return table;
 }();
 

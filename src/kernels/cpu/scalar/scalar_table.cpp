@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/float_table.h"
 #include "kernels/cpu/scalar/f32x16.h"
+#include "kernels/cpu/scalar/sparse.h"
 #include "kernels/cpu/tables.h"
 
 namespace bitnet::kernels::scalar {
@@ -40,6 +41,7 @@ void ternary_matmul(const TernaryMatmulArgs& a) {
 constinit const KernelTable kTable = [] {
   KernelTable table = float_table<F32x16>("scalar");
   table.ternary_matmul = ternary_matmul;
+  add_sparse_kernels(table);
   return table;
 }();
 
