@@ -10,6 +10,8 @@ FUZZ_SECONDS ?= 20
 # Read after setup, which may install ccache only then: a shell expression, not a make function.
 cmake = if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi; cmake
 configure = $(cmake) --preset
+# Or ccache would not reuse what was compiled with a precompiled header.
+export CCACHE_SLOPPINESS = pch_defines,time_macros
 build = cmake --build --parallel $(JOBS) --preset
 run_tests = ctest --parallel $(JOBS) --preset
 # The sanitizers' fixed shadow addresses collide with the high-entropy address randomization of some kernels.
