@@ -194,7 +194,7 @@ void add_bench_command(CLI::App& app, Program& program) {
       ->check(CLI::Range(0, 1000))
       ->capture_default_str();
   command.add_option("--kv", options->kv, "Type of the KV cache")
-      ->check(CLI::IsMember({"f32", "f16"}))
+      ->check(CLI::IsMember({"f32", "f16", "i8"}))
       ->capture_default_str();
 }
 

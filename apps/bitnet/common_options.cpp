@@ -69,7 +69,7 @@ void add_cache_options(CLI::App& command, CacheOptions& cache) {
       ->check(CLI::Range(int64_t{0}, kLongestContext))
       ->type_name("N");
   command.add_option("--kv", cache.kv, "Type of the KV cache")
-      ->check(CLI::IsMember({"f32", "f16"}))
+      ->check(CLI::IsMember({"f32", "f16", "i8"}))
       ->type_name("TYPE")
       ->capture_default_str();
 }
@@ -121,7 +121,7 @@ Session open_session(std::shared_ptr<const Model> model, const CommonOptions& co
   options.threads = common.threads;
   options.isa = common.isa;
   options.context = cache.context;
-  options.kv_type = cache.kv == "f16" ? DType::kF16 : DType::kF32;
+  options.kv_type = cache.kv == "f16" ? DType::kF16 : cache.kv == "i8" ? DType::kI8 : DType::kF32;
   return Session(std::move(model), options);
 }
 

@@ -147,26 +147,6 @@ void dense(benchmark::State& state, const KernelTable& table, DType dtype, Shape
          static_cast<double>(weights.size()));
 }
 
-void attention(benchmark::State& state, const KernelTable& table, int64_t length) {
-  constexpr int64_t kHeadDim = 128, kStride = 5 * kHeadDim;
-  const AlignedBuffer source = random_floats(length * kStride), q = random_floats(kHeadDim);
-  AlignedBuffer k(static_cast<size_t>(length * kStride) * sizeof(uint16_t));
-  scalar_table().store_f16(source.as<float>(), k.as<uint16_t>(), length * kStride);
-  AlignedBuffer scores(static_cast<size_t>((length + 15) / 16 * 16) * sizeof(float));
-  AlignedBuffer out(kHeadDim * sizeof(float)), expected(out.size());
-  AttentionArgs args = {q.as<float>(), k.data(), k.data(), DType::kF16,        kStride,
-                        length,        kHeadDim, 0.0884f,  scores.as<float>(), expected.as<float>()};
-  scalar_table().attention(args);
-  args.out = out.as<float>();
-  table.attention(args);
-  if (!same(out, expected)) return state.SkipWithError("result differs from scalar");
-  for (auto _ : state) {
-    table.attention(args);
-    benchmark::ClobberMemory();
-  }
-  report(state, 4.0 * static_cast<double>(length * kHeadDim), 4.0 * static_cast<double>(length * kHeadDim));
-}
-
 /// A kernel over rows of floats: run(table, x, y) writes y from x.
 void elementwise(benchmark::State& state, const KernelTable& table, int64_t count,
                  const std::function<void(const KernelTable&, const float*, void*)>& run) {
@@ -228,11 +208,6 @@ void register_all() {
             [=](benchmark::State& state) { dense(state, *table, dtype, shape, tokens); })
             ->Unit(benchmark::kMillisecond);
       }
-    }
-    for (const int64_t length : {128, 4096}) {
-      benchmark::RegisterBenchmark(fmt::format("attention/length:{}/{}", length, table->name).c_str(),
-                                   [=](benchmark::State& state) { attention(state, *table, length); })
-          ->Unit(benchmark::kMicrosecond);
     }
     register_elementwise(*table);
   }

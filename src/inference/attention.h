@@ -4,11 +4,17 @@
 #include "inference/batch_row.h"
 #include "inference/executor.h"
 
+#include <atomic>
+#include <memory>
 #include <span>
+#include <vector>
 
 namespace bitnet {
 
-/// Causal attention of a batch over its sequences' caches.
+/// Causal attention of a batch over its sequences' caches, chunk by chunk (docs/NUMERICS.md). A tile is some
+/// of the queries that read one KV head of one sequence. With few tokens (decoding), a tile's chunks are
+/// computed by several threads at once, and whoever finishes the last joins them; with many, one thread goes
+/// through them. Either way they are joined in order, so that results do not depend on threads or batch.
 class Attention {
  public:
   Attention(const ModelConfig& config, Executor executor, int64_t context);
@@ -18,11 +24,62 @@ class Attention {
   void run(int64_t layer, std::span<const BatchRow> rows, const float* q, float* out);
 
  private:
+  /// Queries [first, first + count) of KV head `kv_head`: query i is head i % group of the token at batch row
+  /// i / group.
+  struct Tile {
+    const KvCache* cache;
+    int64_t kv_head, first, count, chunks;
+    int64_t state;  ///< split: row of states_ where chunk 0 lies; `count` rows for each chunk
+  };
+  struct Task {
+    size_t tile;
+    int64_t chunk;  ///< split: the one to compute
+  };
+  struct Pass {
+    int64_t layer;
+    std::span<const BatchRow> rows;
+    const float* q;
+    float* out;
+  };
+  /// Rows of max, sum and o.
+  class States {
+   public:
+    States(int64_t rows, int64_t value_dim)
+        : value_dim_(value_dim),
+          max_(scratch<float>(rows)),
+          sum_(scratch<float>(rows)),
+          o_(scratch<float>(rows * value_dim)) {}
+    [[nodiscard]] kernels::AttentionState from(int64_t row) {
+      return {max_.as<float>() + row, sum_.as<float>() + row, o_.as<float>() + row * value_dim_, value_dim_};
+    }
+
+   private:
+    int64_t value_dim_;
+    AlignedBuffer max_, sum_, o_;
+  };
+
+  void plan(std::span<const BatchRow> rows);
+  void add_tiles(std::span<const BatchRow> rows, int64_t begin, int64_t end, int64_t wanted_tasks);
+  void whole_tile(const Pass& pass, const Tile& tile, int worker);
+  void one_chunk(const Pass& pass, size_t tile, int64_t chunk, int worker);
+  void compute(const Pass& pass, const Tile& tile, int64_t chunk, int64_t first, int worker,
+               kernels::AttentionState state);
+  void finish(const Pass& pass, const Tile& tile, kernels::AttentionState state) const;
+  [[nodiscard]] int64_t length(const Pass& pass, const Tile& tile, int64_t query) const;
+  [[nodiscard]] int64_t first_query(const Pass& pass, const Tile& tile, int64_t chunk) const;
+
   const ModelConfig& config_;
   Executor executor_;
-  int64_t score_stride_, head_stride_;
-  AlignedBuffer scores_;  ///< per worker
-  AlignedBuffer heads_;   ///< per worker: a query head padded to whole vectors
+  int64_t group_, value_dim_;
+  float scale_;
+  bool split_ = false;
+  std::vector<Tile> tiles_;
+  std::vector<Task> tasks_;
+  std::atomic<size_t> next_task_{0};
+  std::unique_ptr<std::atomic<int64_t>[]> chunks_left_;  ///< split: per tile
+  States states_;                                        ///< split: per query and chunk
+  States totals_, parts_;                                ///< per worker, a tile's queries
+  AlignedBuffer queries_, weights_;                      ///< per worker, a tile's queries
 };
 
 }  // namespace bitnet

@@ -2,8 +2,10 @@
 
 #include "bitnet/core/error.h"
 #include "bitnet/core/half.h"
+#include "inference/executor.h"
 #include "inference/model_impl.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -12,13 +14,38 @@
 namespace bitnet {
 namespace {
 
-size_t cache_bytes(const ModelConfig& config, int64_t context, int64_t element_bytes) {
+constexpr int64_t kLanes = 16;
+// A head's keys are quantized in a buffer on the stack, then spread over the block.
+constexpr int64_t kMaxI8HeadDim = 1024;
+
+AlignedBuffer cache_buffer(const ModelConfig& config, int64_t positions, int64_t position_bytes) {
   int64_t bytes = 0;
-  if (__builtin_mul_overflow(config.num_layers * config.kv_size() * element_bytes, context, &bytes)) {
-    throw Error(ErrorCode::kOutOfMemory, fmt::format("a KV cache of {} tokens overflows 64 bits", context),
+  if (__builtin_mul_overflow(config.num_layers * config.num_kv_heads * position_bytes, positions, &bytes)) {
+    throw Error(ErrorCode::kOutOfMemory, fmt::format("a KV cache of {} tokens overflows 64 bits", positions),
                 "ask for a smaller context");
   }
-  return static_cast<size_t>(bytes) + kAlignment;  // vector loads may read past the last row
+  return AlignedBuffer(static_cast<size_t>(bytes), HugePages::kAvoided);
+}
+
+template <class T>
+void scatter(const T* values, int64_t count, T* first) {
+  for (int64_t i = 0; i < count; ++i) first[i * kLanes] = values[i];
+}
+
+/// out as QuantizeArgs defines it, and the factor that undoes it. A row that is not finite has zeros and a
+/// factor that makes them NaN.
+float quantize_head(const kernels::KernelTable& table, const float* x, int64_t count, int8_t* out) {
+  float scale;
+  int32_t sum;
+  table.quantize({.x = x,
+                  .x_stride = count,
+                  .tokens = 1,
+                  .cols = count,
+                  .q = out,
+                  .q_stride = kMaxI8HeadDim,
+                  .scale = &scale,
+                  .sum = &sum});
+  return 1.0f / scale;
 }
 
 }  // namespace
@@ -29,57 +56,110 @@ KvCache::KvCache(const ModelConfig& config, int64_t context, DType dtype)
       context_(context),
       kv_heads_(config.num_kv_heads),
       head_dim_(config.head_dim),
-      kv_size_(config.kv_size()),
+      value_dim_(round_up(config.head_dim, kLanes)),
+      positions_(round_up(context, kLanes)),
       element_bytes_(dtype_info(dtype).block_bytes) {
-  if (dtype != DType::kF32 && dtype != DType::kF16) {
+  if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kI8) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("the KV cache is f32 or f16, not {}", to_string(dtype)));
+                fmt::format("the KV cache is f32, f16 or i8, not {}", to_string(dtype)));
   }
-  const size_t bytes = cache_bytes(config, context, element_bytes_);
-  keys_ = AlignedBuffer(bytes, HugePages::kAvoided);
-  values_ = AlignedBuffer(bytes, HugePages::kAvoided);
+  if (dtype == DType::kI8 && head_dim_ > kMaxI8HeadDim) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("an i8 KV cache has heads of at most {} dimensions; the model's have {}",
+                            kMaxI8HeadDim, head_dim_),
+                "use f16");
+  }
+  keys_ = cache_buffer(config, positions_, head_dim_ * element_bytes_);
+  values_ = cache_buffer(config, positions_, value_dim_ * element_bytes_);
+  if (dtype == DType::kI8) scales_ = cache_buffer(config, positions_, 2 * sizeof(float));
 }
 
-void KvCache::store_row(const kernels::KernelTable& table, std::byte* destination, const float* values) {
-  if (dtype_ == DType::kF16) {
-    table.store_f16(values, reinterpret_cast<uint16_t*>(destination), kv_size_);
-  } else {
-    std::memcpy(destination, values, static_cast<size_t>(kv_size_) * sizeof(float));
-  }
+KvCache::Chunk KvCache::chunk(int64_t layer, int64_t kv_head, int64_t start) const {
+  const int64_t piece = this->piece(layer, kv_head);
+  const float* scales = dtype_ == DType::kI8 ? scales_.as<float>() + 2 * piece * positions_ + start : nullptr;
+  return {.keys = keys_.data() + key_index(piece, start) * element_bytes_,
+          .values = values_.data() + value_index(piece, start) * element_bytes_,
+          .key_scale = scales,
+          .value_scale = scales == nullptr ? nullptr : scales + positions_};
 }
 
 void KvCache::store(const kernels::KernelTable& table, int64_t layer, int64_t position, const float* k,
                     const float* v) {
-  store_row(table, keys_.data() + offset(layer, position), k);
-  store_row(table, values_.data() + offset(layer, position), v);
+  for (int64_t head = 0; head < kv_heads_; ++head) {
+    store_key(table, piece(layer, head), position, k + head * head_dim_);
+    store_value(table, piece(layer, head), position, v + head * head_dim_);
+  }
+}
+
+void KvCache::store_key(const kernels::KernelTable& table, int64_t piece, int64_t position, const float* k) {
+  const int64_t index = key_index(piece, position);
+  if (dtype_ == DType::kF32) return scatter(k, head_dim_, keys_.as<float>() + index);
+  if (dtype_ == DType::kI8) {
+    alignas(kAlignment) int8_t quantized[kMaxI8HeadDim];
+    key_scales(piece)[position] = quantize_head(table, k, head_dim_, quantized);
+    return scatter(quantized, head_dim_, keys_.as<int8_t>() + index);
+  }
+  for (int64_t d = 0; d < head_dim_; d += kLanes) {
+    const int64_t count = std::min(kLanes, head_dim_ - d);
+    uint16_t halves[kLanes];
+    table.store_f16(k + d, halves, count);
+    scatter(halves, count, keys_.as<uint16_t>() + index + d * kLanes);
+  }
+}
+
+void KvCache::store_value(const kernels::KernelTable& table, int64_t piece, int64_t position,
+                          const float* v) {
+  const int64_t index = value_index(piece, position);
+  if (dtype_ == DType::kF32) {
+    std::memcpy(values_.as<float>() + index, v, static_cast<size_t>(head_dim_) * sizeof(float));
+  } else if (dtype_ == DType::kF16) {
+    table.store_f16(v, values_.as<uint16_t>() + index, head_dim_);
+  } else {
+    value_scales(piece)[position] = quantize_head(table, v, head_dim_, values_.as<int8_t>() + index);
+  }
+}
+
+void KvCache::load_key(int64_t piece, int64_t position, float* k) {
+  const int64_t index = key_index(piece, position);
+  for (int64_t d = 0; d < head_dim_; ++d) {
+    const int64_t at = index + d * kLanes;
+    if (dtype_ == DType::kF32) {
+      k[d] = keys_.as<float>()[at];
+    } else if (dtype_ == DType::kF16) {
+      k[d] = f16_to_f32(keys_.as<uint16_t>()[at]);
+    } else {
+      k[d] = static_cast<float>(keys_.as<int8_t>()[at]) * key_scales(piece)[position];
+    }
+  }
+}
+
+void KvCache::shift_values(int64_t piece, int64_t from, int64_t end, int64_t count) {
+  const auto move = [&](auto* array, int64_t width) {
+    std::memmove(array + (from - count) * width, array + from * width,
+                 static_cast<size_t>((end - from) * width) * sizeof *array);
+  };
+  move(values_.data() + value_index(piece, 0) * element_bytes_, value_dim_ * element_bytes_);
+  if (dtype_ == DType::kI8) move(value_scales(piece), 1);
 }
 
 void KvCache::shift(const kernels::KernelTable& table, int64_t from, int64_t end, int64_t count,
                     std::span<const float> inv_freq) {
   std::vector<float> cos(inv_freq.size()), sin(inv_freq.size());
   rope_angles(inv_freq, -static_cast<float>(count), cos.data(), sin.data());
-  const auto size = static_cast<size_t>(kv_size_);
-  std::vector<float> row(size);
-  for (int64_t layer = 0; layer < layers_; ++layer) {
+  std::vector<float> key(static_cast<size_t>(head_dim_));
+  for (int64_t piece = 0; piece < layers_ * kv_heads_; ++piece) {
     for (int64_t position = from; position < end; ++position) {
-      const std::byte* key = keys_.data() + offset(layer, position);
-      if (dtype_ == DType::kF16) {
-        const auto* half = reinterpret_cast<const uint16_t*>(key);
-        for (size_t i = 0; i < size; ++i) row[i] = f16_to_f32(half[i]);
-      } else {
-        std::memcpy(row.data(), key, size * sizeof(float));
-      }
-      table.rope({.x = row.data(),
-                  .x_stride = kv_size_,
+      load_key(piece, position, key.data());
+      table.rope({.x = key.data(),
+                  .x_stride = head_dim_,
                   .tokens = 1,
-                  .heads = kv_heads_,
+                  .heads = 1,
                   .head_dim = head_dim_,
                   .cos = cos.data(),
                   .sin = sin.data()});
-      store_row(table, keys_.data() + offset(layer, position - count), row.data());
+      store_key(table, piece, position - count, key.data());
     }
-    std::memmove(values_.data() + offset(layer, from - count), values_.data() + offset(layer, from),
-                 offset(0, end - from));
+    shift_values(piece, from, end, count);
   }
 }
 

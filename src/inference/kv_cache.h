@@ -10,39 +10,65 @@
 
 namespace bitnet {
 
-/// Keys (after RoPE) and values of one sequence, kF32 or kF16, [layer][position][kv_size]. Memory that no
-/// token has reached is not resident.
+/// Keys (after RoPE) and values of one sequence, of type kF32, kF16 or kI8. Each layer's KV head is one
+/// piece:
+///   keys   [positions / 16][head_dim][16]     position 16 b + j of dimension d at [b][d][j]
+///   values [positions][round16(head_dim)]     padded with zeros
+/// with positions = round16(context), so that attention reads whole vectors of positions and of dimensions.
+/// kI8 adds a scale per position for keys and for values: x = q * scale, scale = absmax / 127 of the head's
+/// vector. Memory that no token has reached is not resident.
 class KvCache {
  public:
-  /// Throws kInvalidArgument on another type.
+  /// Throws kInvalidArgument on another type, kUnsupported on a head_dim too large for kI8.
   KvCache(const ModelConfig& config, int64_t context, DType dtype);
 
   [[nodiscard]] DType dtype() const { return dtype_; }
   [[nodiscard]] int64_t context() const { return context_; }
-  [[nodiscard]] int64_t stride() const { return kv_size_; }
-  [[nodiscard]] int64_t bytes() const { return static_cast<int64_t>(keys_.size() + values_.size()); }
+  [[nodiscard]] int64_t bytes() const {
+    return static_cast<int64_t>(keys_.size() + values_.size() + scales_.size());
+  }
 
-  [[nodiscard]] const void* keys(int64_t layer) const { return keys_.data() + offset(layer, 0); }
-  [[nodiscard]] const void* values(int64_t layer) const { return values_.data() + offset(layer, 0); }
+  /// One head from position `start` on, a multiple of 16. Scales are null unless kI8.
+  struct Chunk {
+    const void* keys;
+    const void* values;
+    const float* key_scale;
+    const float* value_scale;
+  };
+  [[nodiscard]] Chunk chunk(int64_t layer, int64_t kv_head, int64_t start) const;
 
-  /// Stores one token's [kv_size] keys and values.
+  /// Stores one token's [kv_size] keys and values. Distinct positions may be stored by several threads at
+  /// once.
   void store(const kernels::KernelTable& table, int64_t layer, int64_t position, const float* k,
              const float* v);
 
-  /// Moves positions [from, end) down by `count`, rotating keys by -count positions. `inv_freq` is [head_dim
-  /// / 2].
+  /// Moves positions [from, end) down by `count`, rotating keys by -count positions (kI8: from their rounded
+  /// values, rounded again). `inv_freq` is [head_dim / 2].
   void shift(const kernels::KernelTable& table, int64_t from, int64_t end, int64_t count,
              std::span<const float> inv_freq);
 
  private:
-  [[nodiscard]] size_t offset(int64_t layer, int64_t position) const {
-    return static_cast<size_t>((layer * context_ + position) * kv_size_ * element_bytes_);
+  /// Index of a head's piece among all.
+  [[nodiscard]] int64_t piece(int64_t layer, int64_t kv_head) const { return layer * kv_heads_ + kv_head; }
+  /// Of dimension 0; the next dimension lies 16 elements further.
+  [[nodiscard]] int64_t key_index(int64_t piece, int64_t position) const {
+    return (piece * positions_ + position / 16 * 16) * head_dim_ + position % 16;
   }
-  void store_row(const kernels::KernelTable& table, std::byte* destination, const float* values);
+  [[nodiscard]] int64_t value_index(int64_t piece, int64_t position) const {
+    return (piece * positions_ + position) * value_dim_;
+  }
+  [[nodiscard]] float* key_scales(int64_t piece) { return scales_.as<float>() + 2 * piece * positions_; }
+  [[nodiscard]] float* value_scales(int64_t piece) { return key_scales(piece) + positions_; }
+
+  void store_key(const kernels::KernelTable& table, int64_t piece, int64_t position, const float* k);
+  void store_value(const kernels::KernelTable& table, int64_t piece, int64_t position, const float* v);
+  void load_key(int64_t piece, int64_t position, float* k);
+  void shift_values(int64_t piece, int64_t from, int64_t end, int64_t count);
 
   DType dtype_;
-  int64_t layers_, context_, kv_heads_, head_dim_, kv_size_, element_bytes_;
+  int64_t layers_, context_, kv_heads_, head_dim_, value_dim_, positions_, element_bytes_;
   AlignedBuffer keys_, values_;
+  AlignedBuffer scales_;  ///< kI8: per piece, positions_ of keys and positions_ of values
 };
 
 }  // namespace bitnet

@@ -156,20 +156,52 @@ struct GluArgs {
   int64_t count;
 };
 
-/// Attention of one query head over `length` keys: scores = (q . k) * scale in lane order, softmax with the
-/// maximum subtracted (exp of docs/NUMERICS.md, sum in lane order), out = sum_p weight[p] * v[p] with fma in
-/// order of p, then one multiplication by 1 / sum. k and v rows are kv_stride elements apart, of type kF32 or
-/// kF16. q is padded with zeros to a multiple of 16; scores is scratch of round16(length) floats.
-struct AttentionArgs {
+/// Positions of the KV cache that attention takes at a time. Results depend on it: a constant of the format.
+inline constexpr int64_t kAttentionChunk = 256;
+
+/// What one or more chunks of the cache contribute to `rows` queries: the softmax relative to max, undivided.
+///   max = max_p s_p;  sum = sum_p e^(s_p - max);  o = sum_p e^(s_p - max) v_p
+/// o rows are [round16(head_dim)], o_stride (a multiple of 16) apart; elements beyond head_dim are 0.
+struct AttentionState {
+  float* max;
+  float* sum;
+  float* o;
+  int64_t o_stride;
+};
+
+/// Attention of `queries` rows q [queries, head_dim] over one chunk of the cache of one KV head
+/// (inference/kv_cache.h): keys [chunk / 16][head_dim][16], values [chunk][round16(head_dim)], of type kF32,
+/// kF16 or kI8. Query i sees the first lengths[i] positions of the chunk, 1 <= lengths[i] <= kAttentionChunk.
+///   s_p = (fma chain of q[d] * k[p][d] over d = 0, 1, ..., from 0) [* key_scale[p]] * scale
+///   w_p = e^(s_p - max) (exp of docs/NUMERICS.md), their sum in lane order
+///   o[d] = fma chain of (w_p [* value_scale[p]]) * v[p][d] over p = 0, 1, ..., from 0
+/// The factors in brackets are kI8's. What lies at positions that a query does not see cannot reach its
+/// result; whole blocks of 16 keys (and key scales) are read. weights is scratch, [queries, kAttentionChunk],
+/// 64-byte aligned.
+struct AttentionChunkArgs {
   const float* q;
-  const void* k;
-  const void* v;
+  int64_t q_stride;
+  int64_t queries;
+  const int32_t* lengths;
+  const void* keys;
+  const void* values;
+  const float* key_scale;
+  const float* value_scale;
   DType kv_type;
-  int64_t kv_stride;
-  int64_t length, head_dim;
+  int64_t head_dim;
   float scale;
-  float* scores;
-  float* out;
+  float* weights;
+  AttentionState out;
+};
+
+/// Joins the next chunk's `part` to `total`, row by row: n = max(total.max, part.max);
+///   a = e^(total.max - n);  b = e^(part.max - n);  sum = fma(sum, a, part.sum * b);  o = fma(o, a, part.o *
+///   b)
+/// The first chunk is the total as it stands. Chunks are joined in order of position, so that it does not
+/// matter who computed them.
+struct AttentionMergeArgs {
+  AttentionState total, part;
+  int64_t rows, head_dim;
 };
 
 struct KernelTable {
@@ -192,7 +224,8 @@ struct KernelTable {
   void (*rope)(const RopeArgs&);
   void (*glu_relu2)(const GluArgs&);
   void (*glu_silu)(const GluArgs&);
-  void (*attention)(const AttentionArgs&);
+  void (*attention_chunk)(const AttentionChunkArgs&);
+  void (*attention_merge)(const AttentionMergeArgs&);
   void (*add)(float* x, const float* y, int64_t count);             ///< x += y
   void (*store_f16)(const float* x, uint16_t* out, int64_t count);  ///< round to nearest even
 };

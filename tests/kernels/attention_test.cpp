@@ -2,113 +2,283 @@
 #include "kernel_test.h"
 
 #include <cmath>
+#include <limits>
 
 namespace bitnet::kernels {
 namespace {
 
 constexpr double kEpsilon = 0x1p-24;
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
+/// One head's cache as inference/kv_cache.h lays it out, once for each type and all three of one value:
+/// integers times a power of two. What no query may use is NaN where the type has one, and memory ends where
+/// it may not be read.
 struct Cache {
-  GuardedArray<float> k32, v32;
+  int64_t positions, head_dim, value_dim;
+  GuardedArray<float> k32, v32, k_scale, v_scale;
   GuardedArray<uint16_t> k16, v16;
+  GuardedArray<int8_t> k8, v8;
 
-  Cache(Random& random, int64_t count, float range) : k32(count), v32(count), k16(count), v16(count) {
-    for (int64_t i = 0; i < count; ++i) {
-      k16[i] = f32_to_f16(uniform(random, -range, range));
-      v16[i] = f32_to_f16(uniform(random, -range, range));
-      k32[i] = f16_to_f32(k16[i]);  // the same values, so that both types have one answer
-      v32[i] = f16_to_f32(v16[i]);
+  Cache(Random& random, int64_t count, int64_t dim, float range)
+      : positions(count),
+        head_dim(dim),
+        value_dim(round_up(dim, 16)),
+        k32(round_up(count, 16) * dim),
+        v32(count * value_dim),
+        k_scale(round_up(count, 16)),
+        v_scale(round_up(count, 16)),
+        k16(round_up(count, 16) * dim),
+        v16(count * value_dim),
+        k8(round_up(count, 16) * dim),
+        v8(count * value_dim) {
+    for (const auto unseen : {k32.span(), k_scale.span(), v_scale.span()})
+      std::fill(unseen.begin(), unseen.end(), kNaN);
+    k16.fill(f32_to_f16(kNaN));
+    for (int64_t p = 0; p < count; ++p) {
+      k_scale[p] = range / 128 * (p % 2 == 0 ? 1.0f : 0.5f);
+      v_scale[p] = range / 128 * (p % 3 == 0 ? 1.0f : 0.25f);
+      for (int64_t d = 0; d < dim; ++d) {
+        const int64_t key = key_index(p, d), value = p * value_dim + d;
+        k8[key] = static_cast<int8_t>(std::uniform_int_distribution<int>(-127, 127)(random));
+        v8[value] = static_cast<int8_t>(std::uniform_int_distribution<int>(-127, 127)(random));
+        k32[key] = k8[key] * k_scale[p];
+        v32[value] = v8[value] * v_scale[p];
+        k16[key] = f32_to_f16(k32[key]);
+        v16[value] = f32_to_f16(v32[value]);
+      }
     }
   }
+  [[nodiscard]] int64_t key_index(int64_t p, int64_t d) const {
+    return (p / 16 * head_dim + d) * 16 + p % 16;
+  }
+  template <class Function>
+  void of_type(DType type, Function function) const {
+    if (type == DType::kF32) return function(k32, v32);
+    if (type == DType::kF16) return function(k16, v16);
+    function(k8, v8);
+  }
 };
 
-struct Query {
-  int64_t length, head_dim, kv_stride;
+struct Queries {
+  std::vector<int32_t> lengths;  ///< over the whole cache
+  GuardedArray<float> q;
   float scale;
-  const float* q;
+
+  Queries(Random& random, std::vector<int32_t> seen, int64_t dim, float range)
+      : lengths(std::move(seen)),
+        q(std::ssize(lengths) * dim),
+        scale(1 / std::sqrt(static_cast<float>(dim))) {
+    fill_uniform(random, q.span(), -range, range);
+  }
+  [[nodiscard]] int64_t count() const { return std::ssize(lengths); }
 };
 
-std::vector<float> attend(const KernelTable& table, const Query& query, const Cache& cache, DType type) {
-  GuardedArray<float> scores(round_up(query.length, 16), true), out(query.head_dim);
-  const bool half = type == DType::kF16;
-  table.attention({.q = query.q,
-                   .k = half ? static_cast<const void*>(cache.k16.data()) : cache.k32.data(),
-                   .v = half ? static_cast<const void*>(cache.v16.data()) : cache.v32.data(),
-                   .kv_type = type,
-                   .kv_stride = query.kv_stride,
-                   .length = query.length,
-                   .head_dim = query.head_dim,
-                   .scale = query.scale,
-                   .scores = scores.data(),
-                   .out = out.data()});
-  return {out.span().begin(), out.span().end()};
-}
+struct State {
+  std::vector<float> max, sum;
+  GuardedArray<float> o;
+  int64_t stride;
+  State(int64_t rows, int64_t dim)
+      : max(static_cast<size_t>(rows)),
+        sum(static_cast<size_t>(rows)),
+        o(rows * round_up(dim, 16), true),
+        stride(round_up(dim, 16)) {
+    o.fill(kNaN);
+  }
+  AttentionState from(int64_t row) {
+    return {&max[static_cast<size_t>(row)], &sum[static_cast<size_t>(row)], &o[row * stride], stride};
+  }
+};
 
-std::vector<double> by_definition(const Query& query, const Cache& cache) {
-  std::vector<double> score(static_cast<size_t>(query.length));
-  for (size_t p = 0; p < score.size(); ++p) {
-    for (int64_t d = 0; d < query.head_dim; ++d)
-      score[p] += double{query.q[d]} * cache.k32[static_cast<int64_t>(p) * query.kv_stride + d];
-    score[p] *= query.scale;
+/// Every query over its part of the cache, chunk after chunk; [queries, head_dim] of o / sum.
+std::vector<float> attend(const KernelTable& table, const Queries& queries, const Cache& cache, DType type) {
+  const int64_t rows = queries.count(), dim = cache.head_dim;
+  State total(rows, dim), part(rows, dim);
+  GuardedArray<float> weights(rows * kAttentionChunk, true);
+  for (int64_t start = 0; start < cache.positions; start += kAttentionChunk) {
+    // The queries are ordered by length: those that see this chunk are the last ones.
+    int64_t first = 0;
+    while (queries.lengths[static_cast<size_t>(first)] <= start) ++first;
+    std::vector<int32_t> lengths;
+    for (int64_t i = first; i < rows; ++i)
+      lengths.push_back(static_cast<int32_t>(
+          std::min<int64_t>(queries.lengths[static_cast<size_t>(i)] - start, kAttentionChunk)));
+    State& state = start == 0 ? total : part;
+    cache.of_type(type, [&](const auto& keys, const auto& values) {
+      table.attention_chunk({.q = queries.q.data() + first * dim,
+                             .q_stride = dim,
+                             .queries = rows - first,
+                             .lengths = lengths.data(),
+                             .keys = keys.data() + start * dim,
+                             .values = values.data() + start * cache.value_dim,
+                             .key_scale = cache.k_scale.data() + start,
+                             .value_scale = cache.v_scale.data() + start,
+                             .kv_type = type,
+                             .head_dim = dim,
+                             .scale = queries.scale,
+                             .weights = weights.data(),
+                             .out = state.from(first)});
+    });
+    if (start > 0)
+      table.attention_merge(
+          {.total = total.from(first), .part = part.from(first), .rows = rows - first, .head_dim = dim});
   }
-  const double maximum = *std::max_element(score.begin(), score.end());
-  double total = 0;
-  std::vector<double> out(static_cast<size_t>(query.head_dim));
-  for (size_t p = 0; p < score.size(); ++p) {
-    const double weight = std::exp(score[p] - maximum);
-    total += weight;
-    for (size_t d = 0; d < out.size(); ++d)
-      out[d] += weight * cache.v32[static_cast<int64_t>(p) * query.kv_stride + static_cast<int64_t>(d)];
+  std::vector<float> out;
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t d = 0; d < dim; ++d)
+      out.push_back(total.o[i * total.stride + d] * (1 / total.sum[static_cast<size_t>(i)]));
+    for (int64_t d = dim; d < total.stride; ++d) EXPECT_EQ(total.o[i * total.stride + d], 0);
   }
-  for (double& value : out) value /= total;
   return out;
 }
 
-class Attention : public KernelTest {};
+/// The definition in double, and how far the kernels may be from it.
+struct Expected {
+  std::vector<double> out;
+  double tolerance = 0;
+};
+
+Expected by_definition(const Queries& queries, const Cache& cache, int64_t query) {
+  const auto length = static_cast<size_t>(queries.lengths[static_cast<size_t>(query)]);
+  std::vector<double> score(length);
+  double magnitude = 0, value_bound = 0;
+  for (size_t p = 0; p < length; ++p) {
+    double products = 0;
+    for (int64_t d = 0; d < cache.head_dim; ++d) {
+      const double product = double{queries.q[query * cache.head_dim + d]} *
+                             cache.k32[cache.key_index(static_cast<int64_t>(p), d)];
+      score[p] += product * queries.scale;
+      products += std::fabs(product) * queries.scale;
+    }
+    magnitude = std::max(magnitude, products);
+  }
+  const double maximum = *std::max_element(score.begin(), score.end());
+  double total = 0;
+  Expected expected;
+  expected.out.resize(static_cast<size_t>(cache.head_dim));
+  for (size_t p = 0; p < length; ++p) {
+    const double weight = std::exp(score[p] - maximum);
+    total += weight;
+    for (size_t d = 0; d < expected.out.size(); ++d) {
+      const double value = cache.v32[static_cast<int64_t>(p) * cache.value_dim + static_cast<int64_t>(d)];
+      expected.out[d] += weight * value;
+      value_bound = std::max(value_bound, std::fabs(value));
+    }
+  }
+  for (double& value : expected.out) value /= total;
+  // A score passes head_dim + 2 roundings of at most `magnitude`, and the difference from the maximum one
+  // more of twice that; a chunk's maximum and the merge's factors do so again. A relative weight error counts
+  // in o and in sum; exp adds 1.01 ulp = 2 eps for each of the chunk and the merge; the chains of o and sum
+  // add at most 256 + 21 roundings, a merge 3 and the division 2.
+  const auto dim = static_cast<double>(cache.head_dim), chunks = std::ceil(static_cast<double>(length) / 256);
+  const double weight_error = magnitude * (2 * (dim + 2) + 2 + 2 * chunks) + 2 + 2 * chunks;
+  expected.tolerance = value_bound * kEpsilon * (2 * weight_error + 277 + 3 * chunks + 2);
+  return expected;
+}
+
+std::vector<int32_t> causal(int64_t queries, int64_t length, int64_t heads) {
+  std::vector<int32_t> lengths;
+  for (int64_t i = 0; i < queries; ++i) {
+    const int64_t later = (queries - 1) / heads - i / heads;  // tokens behind this one
+    lengths.push_back(static_cast<int32_t>(std::max<int64_t>(length - later, 1)));
+  }
+  return lengths;
+}
+
+class Attention : public KernelTest {
+ protected:
+  void check(const Queries& queries, const Cache& cache, DType type) const {
+    const std::vector<float> out = attend(table(), queries, cache, type);
+    ASSERT_TRUE(same_bits<float>(out, attend(scalar_table(), queries, cache, type)))
+        << to_string(type) << ", " << queries.count() << " queries, head_dim " << cache.head_dim << ", "
+        << cache.positions << " positions";
+    if (&table() != &scalar_table()) return;
+    for (int64_t i = 0; i < queries.count(); ++i) {
+      const Expected expected = by_definition(queries, cache, i);
+      for (size_t d = 0; d < expected.out.size(); ++d)
+        ASSERT_NEAR(out[static_cast<size_t>(i) * expected.out.size() + d], expected.out[d],
+                    expected.tolerance);
+    }
+  }
+};
 BITNET_TEST_EVERY_TABLE(Attention);
+
+constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kI8};
 
 TEST_P(Attention, EqualsTheOracleAndTheFormula) {
   Random random(11);
-  for (const int64_t head_dim : {16, 32, 64, 96, 100, 128, 256, 7}) {
-    for (const int64_t length : {1, 2, 3, 4, 7, 8, 15, 16, 17, 33, 100, 513}) {
-      const int64_t stride = 2 * head_dim;
-      // The last row ends with the head: nothing beyond it may be read.
-      const Cache cache(random, (length - 1) * stride + head_dim, 1);
-      GuardedArray<float> q(round_up(head_dim, 16), true);
-      for (int64_t d = 0; d < head_dim; ++d) q[d] = uniform(random, -1, 1);
-      const Query query{length, head_dim, stride, 1 / std::sqrt(static_cast<float>(head_dim)), q.data()};
-      const std::vector<float> half = attend(table(), query, cache, DType::kF16);
-      EXPECT_TRUE(same_bits<float>(half, attend(scalar_table(), query, cache, DType::kF16)));
-      EXPECT_TRUE(same_bits<float>(half, attend(table(), query, cache, DType::kF32)));
-      // |score| < sqrt(head_dim), off by head_dim / 16 + 6 roundings of it: the weights are off by that, by 1
-      // ulp of exp and by the sum's roundings; v is at most 1.
-      const double score_error =
-          std::sqrt(static_cast<double>(head_dim)) * (static_cast<double>(head_dim) / 16 + 6) * kEpsilon;
-      const double tolerance = 2 * score_error + (2.0 * static_cast<double>(length) + 8) * kEpsilon;
-      const std::vector<double> expected = by_definition(query, cache);
-      for (size_t d = 0; d < expected.size(); ++d) EXPECT_NEAR(half[d], expected[d], tolerance);
+  for (const int64_t head_dim : {64, 96, 100, 128, 256, 6}) {
+    for (int64_t length = 1; length <= 17; ++length) {
+      const Cache cache(random, length, head_dim, 1);
+      for (const DType type : kTypes) check(Queries(random, causal(5, length, 2), head_dim, 1), cache, type);
+    }
+  }
+}
+
+TEST_P(Attention, ManyQueriesOverFullChunksEqualTheOracleAndTheFormula) {
+  Random random(12);
+  size_t turn = 0;
+  for (const int64_t head_dim : {64, 96, 100, 128, 256}) {
+    for (const int64_t length : {255, 256, 257, 513}) {
+      const Cache cache(random, length, head_dim, 2);
+      for (const int64_t queries : {1, 4, 5, 7, 33}) {
+        if (length * head_dim * queries > 300 * 128 * 33) continue;  // the oracle takes its time
+        check(Queries(random, causal(queries, length, 4), head_dim, 2), cache, kTypes[turn++ % 3]);
+      }
+    }
+  }
+}
+
+TEST_P(Attention, LengthsNeedNotBeNeighbours) {
+  Random random(13);
+  const Cache cache(random, 300, 64, 1);
+  for (const DType type : kTypes) {
+    check(Queries(random, {1, 2, 16, 17, 63, 64, 65, 100, 128, 129, 250, 256, 257, 300}, 64, 1), cache, type);
+  }
+}
+
+TEST_P(Attention, AQuerysResultDoesNotDependOnItsCompany) {
+  Random random(14);
+  const Cache cache(random, 200, 128, 1);
+  const Queries together(random, causal(13, 200, 1), 128, 1);
+  for (const DType type : kTypes) {
+    const std::vector<float> all = attend(table(), together, cache, type);
+    for (int64_t i = 0; i < together.count(); ++i) {
+      Queries alone(random, {together.lengths[static_cast<size_t>(i)]}, 128, 1);
+      std::copy_n(together.q.data() + i * 128, 128, alone.q.data());
+      const std::vector<float> one = attend(table(), alone, cache, type);
+      EXPECT_TRUE(same_bits<float>(one, std::span(all).subspan(static_cast<size_t>(i) * 128, 128)));
     }
   }
 }
 
 TEST_P(Attention, LargeScoresDoNotOverflow) {
-  Random random(12);
-  const Cache cache(random, 40 * 64, 100);
-  GuardedArray<float> q(64, true);
-  fill_uniform(random, q.span(), -100, 100);
-  const Query query{40, 64, 64, 1.0f, q.data()};
-  const std::vector<float> out = attend(table(), query, cache, DType::kF32);
-  EXPECT_TRUE(same_bits<float>(out, attend(scalar_table(), query, cache, DType::kF32)));
-  for (const float value : out) EXPECT_LE(std::fabs(value), 100.0f);
+  Random random(15);
+  const Cache cache(random, 300, 64, 1000);
+  const Queries queries(random, causal(9, 300, 1), 64, 1000);
+  for (const DType type : kTypes) {
+    const std::vector<float> out = attend(table(), queries, cache, type);
+    EXPECT_TRUE(same_bits<float>(out, attend(scalar_table(), queries, cache, type)));
+    for (const float value : out) EXPECT_LE(std::fabs(value), 1000.0f);
+  }
 }
 
 TEST_P(Attention, OneKeyGivesItsValue) {
-  Random random(13);
-  const Cache cache(random, 128, 1);
-  GuardedArray<float> q(128, true);
-  fill_uniform(random, q.span(), -1, 1);
-  const std::vector<float> out = attend(table(), {1, 128, 128, 0.1f, q.data()}, cache, DType::kF16);
-  for (int64_t d = 0; d < 128; ++d) EXPECT_EQ(out[static_cast<size_t>(d)], cache.v32[d]);
+  Random random(16);
+  const Cache cache(random, 1, 128, 1);
+  const Queries query(random, {1}, 128, 1);
+  for (const DType type : kTypes) {
+    const std::vector<float> out = attend(table(), query, cache, type);
+    for (int64_t d = 0; d < 128; ++d) EXPECT_EQ(out[static_cast<size_t>(d)], cache.v32[d]);
+  }
+}
+
+TEST_P(Attention, ANaNStaysVisible) {
+  Random random(17);
+  const Cache cache(random, 300, 64, 1);
+  Queries queries(random, causal(7, 300, 1), 64, 1);
+  queries.q[3 * 64 + 5] = kNaN;
+  const std::vector<float> out = attend(table(), queries, cache, DType::kF16);
+  for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i / 64 == 3);
 }
 
 }  // namespace

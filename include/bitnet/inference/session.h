@@ -17,7 +17,7 @@ struct SessionOptions {
   int threads = 0;              ///< 0: all available
   std::string isa;              ///< "" = BITNET_ISA or the best; "scalar", "avx2", "avx512vnni", "neon"
   int64_t context = 0;          ///< tokens the KV cache can hold; 0: the model's max_position
-  DType kv_type = DType::kF32;  ///< kF32 or kF16
+  DType kv_type = DType::kF32;  ///< kF32, kF16 or kI8
   int64_t batch = 512;          ///< tokens computed together in prefill
 };
 

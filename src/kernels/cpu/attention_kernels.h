@@ -1,7 +1,11 @@
 #pragma once
 
-// Attention of one query head in two passes over the cache: scores and softmax, then values. See
-// float_kernels.h.
+// Attention of many queries over one chunk of the cache: scores, softmax, values. See float_kernels.h for V.
+//
+// Keys are stored so that a vector holds 16 positions (scores need no sums across lanes), values so that it
+// holds 16 dimensions. A register tile is kQueries queries times kKeyBlocks or kValueChunks vectors: each
+// loaded vector serves all queries of the tile, each broadcast query element all vectors. benchmarks/kernels,
+// attention/*, chose the sizes.
 
 #include "kernels/cpu/float_kernels.h"
 
@@ -15,95 +19,207 @@ template <class V>
 V load_kv(const uint16_t* p) {
   return V::load_f16(p);
 }
-template <class V, class T>
-V load_kv_part(const T* p, int64_t n) {
-  alignas(64) T buffer[kLanes] = {};
-  for (int64_t i = 0; i < n; ++i) buffer[i] = p[i];
-  return load_kv<V>(buffer);
-}
-
-// kKeys scores at a time, so that their chains of fma overlap.
-template <class V, class T, int kKeys>
-void score_keys(const AttentionArgs& a, int64_t position) {
-  const T* k = static_cast<const T*>(a.k) + position * a.kv_stride;
-  V sum[kKeys];
-  BITNET_UNROLL for (int j = 0; j < kKeys; ++j) sum[j] = V::zero();
-  int64_t i = 0;
-  for (; i + kLanes <= a.head_dim; i += kLanes) {
-    const V q = V::load(a.q + i);
-    BITNET_UNROLL for (int j = 0; j < kKeys; ++j) sum[j] =
-        V::fma(q, load_kv<V>(k + j * a.kv_stride + i), sum[j]);
-  }
-  if (i < a.head_dim) {
-    const V q = V::load(a.q + i);
-    BITNET_UNROLL for (int j = 0; j < kKeys; ++j) sum[j] =
-        V::fma(q, load_kv_part<V>(k + j * a.kv_stride + i, a.head_dim - i), sum[j]);
-  }
-  BITNET_UNROLL for (int j = 0; j < kKeys; ++j) a.scores[position + j] = sum[j].reduce_add() * a.scale;
-}
-
-// Turns scores into e^(score - max) in place, 0 beyond `length`, and returns their sum.
 template <class V>
-float exponentials(const AttentionArgs& a) {
-  const int64_t padded = (a.length + kLanes - 1) / kLanes * kLanes;
-  for (int64_t p = a.length; p < padded; ++p) a.scores[p] = -__builtin_inff();
-  V maxima = V::load(a.scores);
-  for (int64_t p = kLanes; p < padded; p += kLanes) maxima = V::max(maxima, V::load(a.scores + p));
+V load_kv(const int8_t* p) {
+  return V::from_i8(p);
+}
+
+// Calls body(first, count constant) for tiles of kQueries, 4, 2 and 1 that cover [0, queries).
+template <int kCount>
+struct Count {
+  static constexpr int value = kCount;
+};
+template <class V, class Body>
+inline __attribute__((always_inline)) void for_query_tiles(int64_t queries, Body body) {
+  static_assert(V::kQueries > 4);
+  int64_t i = 0;
+  for (; i + V::kQueries <= queries; i += V::kQueries) body(i, Count<V::kQueries>{});
+  for (; i + 4 <= queries; i += 4) body(i, Count<4>{});
+  for (; i + 2 <= queries; i += 2) body(i, Count<2>{});
+  for (; i < queries; ++i) body(i, Count<1>{});
+}
+
+template <class V>
+int64_t longest(const int32_t* lengths, int64_t count) {
+  int64_t length = lengths[0];
+  for (int64_t i = 1; i < count; ++i) length = lengths[i] > length ? lengths[i] : length;
+  return length;
+}
+template <class V>
+int64_t shortest(const int32_t* lengths, int64_t count) {
+  int64_t length = lengths[0];
+  for (int64_t i = 1; i < count; ++i) length = lengths[i] < length ? lengths[i] : length;
+  return length;
+}
+
+// Scores of kQ queries with kB blocks of 16 positions.
+template <class V, class T, int kQ, int kB>
+void score_tile(const AttentionChunkArgs& a, int64_t query, int64_t block) {
+  const int64_t block_size = a.head_dim * kLanes;
+  const T* key = static_cast<const T*>(a.keys) + block * block_size;
+  const float* q = a.q + query * a.q_stride;
+  V sum[kQ][kB];
+  BITNET_UNROLL for (int i = 0; i < kQ; ++i) {
+    BITNET_UNROLL for (int b = 0; b < kB; ++b) sum[i][b] = V::zero();
+  }
+  for (int64_t d = 0; d < a.head_dim; ++d, key += kLanes) {
+    V k[kB];
+    BITNET_UNROLL for (int b = 0; b < kB; ++b) k[b] = load_kv<V>(key + b * block_size);
+    BITNET_UNROLL for (int i = 0; i < kQ; ++i) {
+      const V x = V::broadcast(q[i * a.q_stride + d]);
+      BITNET_UNROLL for (int b = 0; b < kB; ++b) sum[i][b] = V::fma(x, k[b], sum[i][b]);
+    }
+  }
+  const V scale = V::broadcast(a.scale);
+  BITNET_UNROLL for (int b = 0; b < kB; ++b) {
+    const int64_t position = (block + b) * kLanes;
+    BITNET_UNROLL for (int i = 0; i < kQ; ++i) {
+      V score = sum[i][b];
+      if constexpr (sizeof(T) == 1) score = V::mul(score, V::load(a.key_scale + position));
+      V::mul(score, scale).store(a.weights + (query + i) * kAttentionChunk + position);
+    }
+  }
+}
+
+// kB blocks against every query tile that sees one of them: the keys stay in the first cache.
+template <class V, class T, int kB>
+void score_blocks(const AttentionChunkArgs& a, int64_t block) {
+  for_query_tiles<V>(
+      a.queries, [&](int64_t i, auto count) __attribute__((always_inline)) {
+        if (block * kLanes < longest<V>(a.lengths + i, count.value))
+          score_tile<V, T, decltype(count)::value, kB>(a, i, block);
+      });
+}
+
+template <class V, class T>
+void scores(const AttentionChunkArgs& a) {
+  const int64_t blocks = (longest<V>(a.lengths, a.queries) + kLanes - 1) / kLanes;
+  int64_t block = 0;
+  for (; block + V::kKeyBlocks <= blocks; block += V::kKeyBlocks) score_blocks<V, T, V::kKeyBlocks>(a, block);
+  for (; block < blocks; ++block) score_blocks<V, T, 1>(a, block);
+}
+
+// Turns one query's scores into e^(score - max) in place, 0 up to the next multiple of 16.
+template <class V>
+void softmax_row(float* w, int64_t length, float* max, float* total) {
+  const int64_t padded = (length + kLanes - 1) / kLanes * kLanes;
+  for (int64_t p = length; p < padded; ++p) w[p] = -__builtin_inff();
+  V maxima = V::load(w);
+  for (int64_t p = kLanes; p < padded; p += kLanes) maxima = V::max(maxima, V::load(w + p));
   alignas(64) float lanes[kLanes];
   maxima.store(lanes);
   float maximum = lanes[0];
   for (int i = 1; i < kLanes; ++i) maximum = maximum > lanes[i] ? maximum : lanes[i];
+  const V subtrahend = V::broadcast(maximum);
   V sum = V::zero();
   for (int64_t p = 0; p < padded; p += kLanes) {
-    const V weight = exp(V::sub(V::load(a.scores + p), V::broadcast(maximum)));
-    weight.store(a.scores + p);
+    const V weight = exp(V::sub(V::load(w + p), subtrahend));
+    weight.store(w + p);
     sum = V::add(sum, weight);
   }
-  return sum.reduce_add();
+  *max = maximum;
+  *total = sum.reduce_add();
 }
 
-// kChunks * 16 output dimensions over all positions.
-template <class V, class T, int kChunks>
-void sum_values(const AttentionArgs& a, int64_t dim, float inverse) {
-  const T* v = static_cast<const T*>(a.v) + dim;
-  V sum[kChunks];
-  BITNET_UNROLL for (int c = 0; c < kChunks; ++c) sum[c] = V::zero();
-  for (int64_t p = 0; p < a.length; ++p, v += a.kv_stride) {
-    const V weight = V::broadcast(a.scores[p]);
-    BITNET_UNROLL for (int c = 0; c < kChunks; ++c) sum[c] =
-        V::fma(weight, load_kv<V>(v + c * kLanes), sum[c]);
+// Adds positions [begin, end) to kC * 16 dimensions of kQ queries.
+template <class V, class T, int kQ, int kC>
+void value_tile(const AttentionChunkArgs& a, int64_t query, int64_t dim, int64_t begin, int64_t end) {
+  const int64_t stride = (a.head_dim + kLanes - 1) / kLanes * kLanes;
+  const T* value = static_cast<const T*>(a.values) + begin * stride + dim;
+  const float* w = a.weights + query * kAttentionChunk;
+  float* o = a.out.o + query * a.out.o_stride + dim;
+  V sum[kQ][kC];
+  BITNET_UNROLL for (int i = 0; i < kQ; ++i) {
+    BITNET_UNROLL for (int c = 0; c < kC; ++c) sum[i][c] = V::load(o + i * a.out.o_stride + c * kLanes);
   }
-  BITNET_UNROLL for (int c = 0; c < kChunks; ++c) V::mul(sum[c], V::broadcast(inverse))
-      .store(a.out + dim + c * kLanes);
+  for (int64_t p = begin; p < end; ++p, value += stride) {
+    V v[kC];
+    BITNET_UNROLL for (int c = 0; c < kC; ++c) v[c] = load_kv<V>(value + c * kLanes);
+    BITNET_UNROLL for (int i = 0; i < kQ; ++i) {
+      const V x = V::broadcast(w[i * kAttentionChunk + p]);
+      BITNET_UNROLL for (int c = 0; c < kC; ++c) sum[i][c] = V::fma(x, v[c], sum[i][c]);
+    }
+  }
+  BITNET_UNROLL for (int i = 0; i < kQ; ++i) {
+    BITNET_UNROLL for (int c = 0; c < kC; ++c) sum[i][c].store(o + i * a.out.o_stride + c * kLanes);
+  }
 }
 
-template <class V, class T>
-void sum_value_tail(const AttentionArgs& a, int64_t dim, float inverse) {
-  const T* v = static_cast<const T*>(a.v) + dim;
-  const int64_t n = a.head_dim - dim;
-  V sum = V::zero();
-  for (int64_t p = 0; p < a.length; ++p, v += a.kv_stride)
-    sum = V::fma(V::broadcast(a.scores[p]), load_kv_part<V>(v, n), sum);
-  store_part(V::mul(sum, V::broadcast(inverse)), a.out + dim, n);
-}
-
-template <class V, class T>
-void attention_over(const AttentionArgs& a) {
-  int64_t p = 0;
-  for (; p + V::kKeys <= a.length; p += V::kKeys) score_keys<V, T, V::kKeys>(a, p);
-  for (; p < a.length; ++p) score_keys<V, T, 1>(a, p);
-  const float inverse = 1.0f / exponentials<V>(a);
+template <class V, class T, int kQ>
+void value_dims(const AttentionChunkArgs& a, int64_t query, int64_t begin, int64_t end) {
   int64_t dim = 0;
   for (; dim + V::kValueChunks * kLanes <= a.head_dim; dim += V::kValueChunks * kLanes)
-    sum_values<V, T, V::kValueChunks>(a, dim, inverse);
-  for (; dim + kLanes <= a.head_dim; dim += kLanes) sum_values<V, T, 1>(a, dim, inverse);
-  if (dim < a.head_dim) sum_value_tail<V, T>(a, dim, inverse);
+    value_tile<V, T, kQ, V::kValueChunks>(a, query, dim, begin, end);
+  for (; dim < a.head_dim; dim += kLanes) value_tile<V, T, kQ, 1>(a, query, dim, begin, end);
+}
+
+// A tile runs over the positions that all its queries see, then each query alone over the rest (none or few,
+// since a tile's queries are heads of neighbouring tokens): a product with weight 0 would not do, because
+// what it is multiplied with may be anything.
+template <class V, class T>
+void values(const AttentionChunkArgs& a, int64_t begin, int64_t end) {
+  for_query_tiles<V>(
+      a.queries, [&](int64_t i, auto count) __attribute__((always_inline)) {
+        constexpr int kQ = decltype(count)::value;
+        const int64_t seen = shortest<V>(a.lengths + i, kQ);
+        const int64_t common = seen < begin ? begin : seen < end ? seen : end;
+        if (begin < common) value_dims<V, T, kQ>(a, i, begin, common);
+        for (int64_t j = i; j < i + kQ; ++j) {
+          const int64_t last = a.lengths[j] < end ? a.lengths[j] : end;
+          if (common < last) value_dims<V, T, 1>(a, j, common, last);
+        }
+      });
+}
+
+// Positions whose values stay in the first cache while all queries take them: 64 rows of 128 f32 are 32 KiB.
+inline constexpr int64_t kValueBlock = 64;
+
+template <class V, class T>
+void attention_chunk_of(const AttentionChunkArgs& a) {
+  scores<V, T>(a);
+  for (int64_t i = 0; i < a.queries; ++i) {
+    float* w = a.weights + i * kAttentionChunk;
+    softmax_row<V>(w, a.lengths[i], a.out.max + i, a.out.sum + i);
+    if constexpr (sizeof(T) == 1) {
+      for (int64_t p = 0; p < a.lengths[i]; p += kLanes)
+        V::mul(V::load(w + p), V::load(a.value_scale + p)).store(w + p);
+    }
+    for (int64_t d = 0; d < a.head_dim; d += kLanes) V::zero().store(a.out.o + i * a.out.o_stride + d);
+  }
+  const int64_t positions = longest<V>(a.lengths, a.queries);
+  for (int64_t begin = 0; begin < positions; begin += kValueBlock)
+    values<V, T>(a, begin, begin + kValueBlock < positions ? begin + kValueBlock : positions);
 }
 
 template <class V>
-void attention(const AttentionArgs& a) {
-  if (a.kv_type == DType::kF16) return attention_over<V, uint16_t>(a);
-  attention_over<V, float>(a);
+void attention_chunk(const AttentionChunkArgs& a) {
+  switch (a.kv_type) {
+    case DType::kF32:
+      return attention_chunk_of<V, float>(a);
+    case DType::kF16:
+      return attention_chunk_of<V, uint16_t>(a);
+    case DType::kI8:
+      return attention_chunk_of<V, int8_t>(a);
+    default:
+      __builtin_trap();  // callers check the type (kernel_table.h)
+  }
+}
+
+template <class V>
+void attention_merge(const AttentionMergeArgs& m) {
+  for (int64_t row = 0; row < m.rows; ++row) {
+    const float old_max = m.total.max[row], part_max = m.part.max[row];
+    const float max = old_max > part_max ? old_max : part_max;
+    alignas(64) float factors[kLanes] = {old_max - max, part_max - max};
+    exp(V::load(factors)).store(factors);
+    const V a = V::broadcast(factors[0]), b = V::broadcast(factors[1]);
+    m.total.max[row] = max;
+    m.total.sum[row] = __builtin_fmaf(m.total.sum[row], factors[0], m.part.sum[row] * factors[1]);
+    float* o = m.total.o + row * m.total.o_stride;
+    const float* part = m.part.o + row * m.part.o_stride;
+    for (int64_t d = 0; d < m.head_dim; d += kLanes)
+      V::fma(V::load(o + d), a, V::mul(V::load(part + d), b)).store(o + d);
+  }
 }
 
 }  // namespace bitnet::kernels

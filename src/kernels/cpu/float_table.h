@@ -24,7 +24,8 @@ constexpr KernelTable float_table(std::string_view name) {
   table.rope = rope<V>;
   table.glu_relu2 = glu_relu2<V>;
   table.glu_silu = glu_silu<V>;
-  table.attention = attention<V>;
+  table.attention_chunk = attention_chunk<V>;
+  table.attention_merge = attention_merge<V>;
   table.add = add<V>;
   table.store_f16 = store_f16<V>;
   return table;

@@ -10,7 +10,7 @@ namespace {
 // Sixteen lanes in two ymm registers. Semantics: scalar/f32x16.h.
 struct F32x16 {
   static constexpr int kDenseRows = 4, kDenseTokens = 1;
-  static constexpr int kKeys = 4, kValueChunks = 4;
+  static constexpr int kQueries = 6, kKeyBlocks = 1, kValueChunks = 1;
   __m256 low, high;
 
   static F32x16 zero() { return broadcast(0.0f); }

@@ -10,7 +10,7 @@ namespace {
 // Sixteen lanes in one zmm register. Semantics: scalar/f32x16.h.
 struct F32x16 {
   static constexpr int kDenseRows = 4, kDenseTokens = 4;
-  static constexpr int kKeys = 8, kValueChunks = 8;
+  static constexpr int kQueries = 6, kKeyBlocks = 4, kValueChunks = 4;
   __m512 v;
 
   static F32x16 zero() { return {_mm512_setzero_ps()}; }

@@ -13,7 +13,7 @@ namespace {
 // between binary16 and binary32.
 struct F32x16 {
   static constexpr int kDenseRows = 4, kDenseTokens = 1;
-  static constexpr int kKeys = 4, kValueChunks = 4;
+  static constexpr int kQueries = 6, kKeyBlocks = 1, kValueChunks = 1;
   float32x4_t v[4];
 
   static F32x16 zero() { return broadcast(0.0f); }

@@ -1,6 +1,7 @@
 // The reference: baseline instructions only, loops that follow kernel_table.h word for word.
 
 #include "kernels/cpu/float_table.h"
+#include "kernels/cpu/scalar/attention.h"
 #include "kernels/cpu/scalar/f32x16.h"
 #include "kernels/cpu/scalar/sparse.h"
 #include "kernels/cpu/tables.h"
@@ -42,6 +43,8 @@ constinit const KernelTable kTable = [] {
   KernelTable table = float_table<F32x16>("scalar");
   table.ternary_matmul = ternary_matmul;
   add_sparse_kernels(table);
+  table.attention_chunk = attention_chunk;
+  table.attention_merge = attention_merge;
   return table;
 }();
 
