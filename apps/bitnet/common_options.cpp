@@ -122,6 +122,7 @@ Session open_session(std::shared_ptr<const Model> model, const CommonOptions& co
   options.isa = common.isa;
   options.context = cache.context;
   options.kv_type = cache.kv == "f16" ? DType::kF16 : cache.kv == "i8" ? DType::kI8 : DType::kF32;
+  options.exact_head = cache.exact_head;
   return Session(std::move(model), options);
 }
 

@@ -33,6 +33,7 @@ void add_isa_option(CLI::App& command, CommonOptions& common);
 struct CacheOptions {
   int64_t context = 0;
   std::string kv = "f32";
+  bool exact_head = false;
 };
 void add_cache_options(CLI::App& command, CacheOptions& cache);
 

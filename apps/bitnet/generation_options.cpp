@@ -72,6 +72,16 @@ void add_generation_options(CLI::App& command, GenerationOptions& options) {
   command.add_flag("--ignore-eos", generate.ignore_stop_tokens, "Go on past the model's stop tokens");
   command.add_flag("--context-shift", generate.context_shift,
                    "When the context is full, forget the older half and go on");
+  command
+      .add_option(
+          "--speculate", generate.draft_tokens,
+          "Guess up to N tokens from earlier text and check them at once (0: off); the text stays the "
+          "same")
+      ->check(CLI::Range(int64_t{0}, int64_t{64}))
+      ->type_name("N")
+      ->capture_default_str();
+  command.add_flag("--exact-head", options.cache.exact_head,
+                   "Compute every logit, also those that cannot matter; the text stays the same");
   add_cache_options(command, options.cache);
   add_sampler_options(command, options);
 }
@@ -103,15 +113,22 @@ ChatTemplate choose_template(const TemplateOptions& options, const Model& model)
 }
 
 std::string describe_speed(const GenerateResult& result) {
-  return fmt::format("prefill {:.1f} tokens/s ({} tokens), decode {:.1f} tokens/s ({} tokens)",
+  const std::string guesses =
+      result.drafted_tokens == 0
+          ? std::string()
+          : fmt::format(", {} of {} guesses accepted", result.accepted_tokens, result.drafted_tokens);
+  return fmt::format("prefill {:.1f} tokens/s ({} tokens), decode {:.1f} tokens/s ({} tokens){}",
                      finite_or_zero(result.prefill_tokens_per_second()), result.prompt_tokens,
-                     finite_or_zero(result.decode_tokens_per_second()), result.ids.size());
+                     finite_or_zero(result.decode_tokens_per_second()), result.ids.size(), guesses);
 }
 
 void add_speed(Json& json, const GenerateResult& result) {
   json["stop_reason"] = to_string(result.stop_reason);
   json["prefill_tokens_per_second"] = finite_or_zero(result.prefill_tokens_per_second());
   json["decode_tokens_per_second"] = finite_or_zero(result.decode_tokens_per_second());
+  if (result.drafted_tokens == 0) return;
+  json["drafted_tokens"] = result.drafted_tokens;
+  json["accepted_tokens"] = result.accepted_tokens;
 }
 
 }  // namespace bitnet::cli

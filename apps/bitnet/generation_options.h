@@ -33,9 +33,9 @@ void add_template_options(CLI::App& command, TemplateOptions& options);
 /// The template named, else the model's. Throws kInvalidArgument on an unknown name.
 [[nodiscard]] ChatTemplate choose_template(const TemplateOptions& options, const Model& model);
 
-/// "prefill 512.0 tokens/s (8 tokens), decode 128.0 tokens/s (48 tokens)".
+/// "prefill 512.0 tokens/s (8 tokens), decode 128.0 tokens/s (48 tokens)", and guesses if there were any.
 [[nodiscard]] std::string describe_speed(const GenerateResult& result);
-/// "stop_reason" and the two speeds, as JSON fields.
+/// "stop_reason", the two speeds and, if there were any, guesses, as JSON fields.
 void add_speed(Json& json, const GenerateResult& result);
 
 }  // namespace bitnet::cli

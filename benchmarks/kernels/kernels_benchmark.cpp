@@ -147,6 +147,98 @@ void dense(benchmark::State& state, const KernelTable& table, DType dtype, Shape
          static_cast<double>(weights.size()));
 }
 
+/// Activations of a scan: any integers, whose values do not change its speed.
+AlignedBuffer random_bytes(int64_t count) {
+  AlignedBuffer buffer(static_cast<size_t>(count));
+  Random random(3);
+  for (int64_t i = 0; i < count; ++i)
+    buffer.as<int8_t>()[i] = static_cast<int8_t>(static_cast<int>(random() % 127) - 63);
+  return buffer;
+}
+
+void scan_q6_k(benchmark::State& state, const KernelTable& table, Shape shape, int64_t tokens) {
+  const int64_t row_bytes = shape.cols / 256 * 210;
+  AlignedBuffer weights(static_cast<size_t>(shape.rows * row_bytes));
+  const AlignedBuffer row = random_floats(shape.cols);
+  for (int64_t r = 0; r < shape.rows; ++r) {
+    const std::span packed(weights.data() + r * row_bytes, static_cast<size_t>(row_bytes));
+    if (r == 0) {
+      quantize_row(DType::kQ6_K, {row.as<float>(), static_cast<size_t>(shape.cols)}, packed);
+    } else {
+      std::memcpy(packed.data(), weights.data(), packed.size());
+    }
+  }
+  const AlignedBuffer x = random_bytes(2 * tokens * shape.cols);
+  const AlignedBuffer floats = random_floats(tokens * shape.cols / 16);
+  AlignedBuffer y(static_cast<size_t>(2 * tokens * shape.rows) * sizeof(float)), expected(y.size());
+  ScanQ6KArgs args = {.weights = weights.as<uint8_t>(),
+                      .row_bytes = row_bytes,
+                      .cols = shape.cols,
+                      .first_row = 0,
+                      .last_row = 37,
+                      .tokens = tokens,
+                      .x = x.as<int16_t>(),
+                      .x_stride = shape.cols,
+                      .offset = floats.as<float>(),
+                      .weight = floats.as<float>(),
+                      .sub_block_stride = shape.cols / 16,
+                      .y = nullptr,
+                      .bound = nullptr,
+                      .y_stride = shape.rows};
+  const auto run = [&](const KernelTable& t, AlignedBuffer& out) {
+    args.y = out.as<float>();
+    args.bound = args.y + tokens * shape.rows;
+    t.scan_q6_k(args);
+  };
+  run(scalar_table(), expected);
+  run(table, y);
+  if (!same(y, expected)) return state.SkipWithError("result differs from scalar");
+  args.last_row = shape.rows;
+  for (auto _ : state) {
+    run(table, y);
+    benchmark::ClobberMemory();
+  }
+  report(state, 2.0 * static_cast<double>(shape.rows * shape.cols * tokens),
+         static_cast<double>(weights.size()));
+}
+
+void scan_i8(benchmark::State& state, const KernelTable& table, Shape shape, int64_t tokens) {
+  AlignedBuffer weights(static_cast<size_t>(shape.rows * shape.cols));
+  Random random(4);
+  for (int64_t i = 0; i < 16 * shape.cols; ++i)
+    weights.as<uint8_t>()[i] = static_cast<uint8_t>(1 + random() % 255);
+  for (int64_t r = 16; r < shape.rows; r += 16)
+    std::memcpy(weights.data() + r * shape.cols, weights.data(), static_cast<size_t>(16 * shape.cols));
+  const AlignedBuffer x = random_bytes(tokens * shape.cols);
+  AlignedBuffer y(static_cast<size_t>(tokens * shape.rows) * sizeof(float)), expected(y.size());
+  std::vector<int32_t> sums(static_cast<size_t>(tokens));
+  for (int64_t i = 0; i < tokens * shape.cols; ++i)
+    sums[static_cast<size_t>(i / shape.cols)] += x.as<int8_t>()[i];
+  ScanI8Args args = {.weights = weights.as<uint8_t>(),
+                     .padded_cols = shape.cols,
+                     .first_group = 0,
+                     .last_group = 2,
+                     .tokens = tokens,
+                     .hi = x.as<int8_t>(),
+                     .lo = x.as<int8_t>(),
+                     .q_stride = shape.cols,
+                     .hi_sum = sums.data(),
+                     .lo_sum = sums.data(),
+                     .y = expected.as<float>(),
+                     .y_stride = shape.rows};
+  scalar_table().scan_i8(args);
+  args.y = y.as<float>();
+  table.scan_i8(args);
+  if (!same(y, expected)) return state.SkipWithError("result differs from scalar");
+  args.last_group = shape.rows / 16;
+  for (auto _ : state) {
+    table.scan_i8(args);
+    benchmark::ClobberMemory();
+  }
+  report(state, 2.0 * static_cast<double>(shape.rows * shape.cols * tokens),
+         static_cast<double>(weights.size()));
+}
+
 /// A kernel over rows of floats: run(table, x, y) writes y from x.
 void elementwise(benchmark::State& state, const KernelTable& table, int64_t count,
                  const std::function<void(const KernelTable&, const float*, void*)>& run) {
@@ -185,6 +277,20 @@ void register_elementwise(const KernelTable& table) {
   });
 }
 
+/// Scans of the head: the bytes of GB/s are the weights'.
+void register_scans(const KernelTable& table) {
+  const Shape shape = &table == &scalar_table() ? Shape{1024, 2560} : Shape{128256, 2560};
+  for (const int64_t tokens : {1, 2, 4, 8}) {
+    const std::string suffix = fmt::format("{}x{}/tokens:{}/{}", shape.rows, shape.cols, tokens, table.name);
+    benchmark::RegisterBenchmark(("scan/q6_k/" + suffix).c_str(), [=, &table](benchmark::State& state) {
+      scan_q6_k(state, table, shape, tokens);
+    })->Unit(benchmark::kMillisecond);
+    benchmark::RegisterBenchmark(("scan/i8/" + suffix).c_str(), [=, &table](benchmark::State& state) {
+      scan_i8(state, table, shape, tokens);
+    })->Unit(benchmark::kMillisecond);
+  }
+}
+
 void register_all() {
   benchmark::RegisterBenchmark("memory_read/MiB", memory_read)->Arg(1024)->Unit(benchmark::kMillisecond);
   for (const KernelTable* table : tables()) {
@@ -209,6 +315,7 @@ void register_all() {
             ->Unit(benchmark::kMillisecond);
       }
     }
+    register_scans(*table);
     register_elementwise(*table);
   }
 }

@@ -44,6 +44,22 @@ void check_ids(std::span<const int32_t> ids, int64_t vocab) {
   }
 }
 
+void check_queries(size_t appends, std::span<const TopQuery> queries, int64_t vocab) {
+  if (queries.size() != appends)
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} queries for {} sequences", queries.size(), appends));
+  for (const TopQuery& query : queries) {
+    if (query.k < 1)
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("the {} highest logits; ask for at least 1", query.k));
+    for (const int32_t id : query.always) {
+      if (id >= 0 && id < vocab) continue;
+      throw Error(ErrorCode::kOutOfRange,
+                  fmt::format("a query for token id {} outside the vocabulary [0, {})", id, vocab));
+    }
+  }
+}
+
 }  // namespace
 
 struct Sequence::Impl {
@@ -97,7 +113,7 @@ struct Engine::Impl {
         context(context_of(model->config(), options)),
         kv_type(options.kv_type),
         batch(batch_of(options)),
-        forward(model->impl(), {table, pool}, batch, context) {}
+        forward(model->impl(), {table, pool}, batch, context, options.exact_head) {}
 
   /// A token of the batch whose logits are wanted.
   struct Wanted {
@@ -117,6 +133,7 @@ struct Engine::Impl {
   std::vector<Sequence::Impl*> owners;  ///< of the rows
   std::vector<Wanted> wanted;
   std::vector<float> logits;
+  std::array<std::vector<Candidate>, Head::kMaxTokens> candidates;
 
   void check(std::span<const Append> appends) const {
     for (size_t i = 0; i < appends.size(); ++i) {
@@ -146,24 +163,39 @@ struct Engine::Impl {
     wanted.clear();
   }
 
-  /// Computes the rows gathered so far.
-  void flush(const Visit& visit) {
+  /// Computes the rows gathered so far; head(wanted, their rows) for at most Head::kMaxTokens at once.
+  template <class ApplyHead>
+  void flush(ApplyHead&& apply_head) {
     if (rows.empty()) return;
     forward.run(rows);
     for (size_t i = 0; i < rows.size(); ++i) owners[i]->position = rows[i].position + 1;
-    const auto vocab = static_cast<size_t>(model->config().vocab_size);
     for (size_t done = 0; done < wanted.size(); done += Head::kMaxTokens) {
-      const size_t part = std::min(wanted.size() - done, static_cast<size_t>(Head::kMaxTokens));
+      const auto part =
+          std::span(wanted).subspan(done, std::min(wanted.size() - done, size_t{Head::kMaxTokens}));
       std::array<int64_t, Head::kMaxTokens> indices{};
-      for (size_t i = 0; i < part; ++i) indices[i] = wanted[done + i].row;
-      logits.resize(std::max(logits.size(), part * vocab));
-      forward.logits(std::span(indices).first(part), std::span(logits).first(part * vocab));
-      for (size_t i = 0; i < part; ++i) {
-        const Wanted& token = wanted[done + i];
-        visit(token.append, token.token, std::span(logits).subspan(i * vocab, vocab));
-      }
+      for (size_t i = 0; i < part.size(); ++i) indices[i] = part[i].row;
+      apply_head(part, std::span<const int64_t>(indices).first(part.size()));
     }
     forget();
+  }
+
+  template <class ApplyHead>
+  void append(std::span<const Append> appends, Logits which, ApplyHead&& apply_head) {
+    check(appends);
+    forget();
+    for (size_t i = 0; i < appends.size(); ++i) {
+      Sequence::Impl& sequence = *appends[i].sequence->impl_;
+      const std::span<const int32_t> ids = appends[i].ids;
+      const int64_t start = sequence.position;
+      for (int64_t token = 0; token < std::ssize(ids); ++token) {
+        if (std::ssize(rows) == batch) flush(apply_head);
+        if (which == Logits::kEvery || token + 1 == std::ssize(ids))
+          wanted.push_back({std::ssize(rows), i, token});
+        rows.push_back({ids[static_cast<size_t>(token)], start + token, &sequence.cache});
+        owners.push_back(&sequence);
+      }
+    }
+    flush(apply_head);
   }
 };
 
@@ -194,21 +226,27 @@ Sequence Engine::sequence() const {
 }
 
 void Engine::append(std::span<const Append> appends, Logits which, const Visit& visit) {
-  impl_->check(appends);
-  impl_->forget();
-  for (size_t i = 0; i < appends.size(); ++i) {
-    Sequence::Impl& sequence = *appends[i].sequence->impl_;
-    const std::span<const int32_t> ids = appends[i].ids;
-    const int64_t start = sequence.position;
-    for (int64_t token = 0; token < std::ssize(ids); ++token) {
-      if (std::ssize(impl_->rows) == impl_->batch) impl_->flush(visit);
-      if (which == Logits::kEvery || token + 1 == std::ssize(ids))
-        impl_->wanted.push_back({std::ssize(impl_->rows), i, token});
-      impl_->rows.push_back({ids[static_cast<size_t>(token)], start + token, &sequence.cache});
-      impl_->owners.push_back(&sequence);
-    }
-  }
-  impl_->flush(visit);
+  const auto vocab = static_cast<size_t>(model().config().vocab_size);
+  std::vector<float>& logits = impl_->logits;
+  impl_->append(appends, which, [&](std::span<const Impl::Wanted> wanted, std::span<const int64_t> rows) {
+    logits.resize(std::max(logits.size(), wanted.size() * vocab));
+    impl_->forward.logits(rows, std::span(logits).first(wanted.size() * vocab));
+    for (size_t i = 0; i < wanted.size(); ++i)
+      visit(wanted[i].append, wanted[i].token, std::span(logits).subspan(i * vocab, vocab));
+  });
+}
+
+void Engine::append_top(std::span<const Append> appends, std::span<const TopQuery> queries, Logits which,
+                        const VisitTop& visit) {
+  check_queries(appends.size(), queries, model().config().vocab_size);
+  std::vector<TopQuery> wanted_queries;
+  impl_->append(appends, which, [&](std::span<const Impl::Wanted> wanted, std::span<const int64_t> rows) {
+    wanted_queries.clear();
+    for (const Impl::Wanted& token : wanted) wanted_queries.push_back(queries[token.append]);
+    const auto candidates = std::span(impl_->candidates).first(wanted.size());
+    impl_->forward.top(rows, wanted_queries, candidates);
+    for (size_t i = 0; i < wanted.size(); ++i) visit(wanted[i].append, wanted[i].token, candidates[i]);
+  });
 }
 
 }  // namespace bitnet

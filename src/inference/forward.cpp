@@ -6,14 +6,14 @@
 
 namespace bitnet {
 
-Forward::Forward(const Model::Impl& model, Executor executor, int64_t batch, int64_t context)
+Forward::Forward(const Model::Impl& model, Executor executor, int64_t batch, int64_t context, bool exact_head)
     : model_(model),
       config_(model.checkpoint.config()),
       executor_(executor),
       projector_(config_, executor, batch),
       attention_(config_, executor, context),
       ffn_(config_, executor, projector_, batch),
-      head_(model, executor),
+      head_(model, executor, exact_head),
       hidden_stride_(round_up(config_.hidden_size, 16)),
       x_(scratch<float>(batch * hidden_stride_)),
       block_(scratch<float>(batch * hidden_stride_)),

@@ -14,13 +14,18 @@ namespace bitnet {
 /// layers' arithmetic on a thread pool (docs/NUMERICS.md). It appends to KV caches that the caller owns.
 class Forward {
  public:
-  /// `context`: the most positions that any row's cache holds.
-  Forward(const Model::Impl& model, Executor executor, int64_t batch, int64_t context);
+  /// `context`: the most positions that any row's cache holds. exact_head: that of Head.
+  Forward(const Model::Impl& model, Executor executor, int64_t batch, int64_t context, bool exact_head);
 
   /// Runs all layers for the rows, at most `batch`. Afterwards their hidden states are ready for logits().
   void run(std::span<const BatchRow> rows);
   /// Logits of rows of the last run by index, at most Head::kMaxTokens, [rows.size(), vocab_size] row-major.
   void logits(std::span<const int64_t> rows, std::span<float> out) { head_.logits(x_rows(), rows, out); }
+  /// Candidates of the same (Head::top).
+  void top(std::span<const int64_t> rows, std::span<const TopQuery> queries,
+           std::span<std::vector<Candidate>> out) {
+    head_.top(x_rows(), rows, queries, out);
+  }
 
  private:
   /// Embeddings and RoPE angles of the rows.

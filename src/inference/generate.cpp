@@ -1,6 +1,7 @@
 #include "bitnet/inference/generate.h"
 
 #include "bitnet/core/error.h"
+#include "inference/lookahead.h"
 
 #include <algorithm>
 #include <chrono>
@@ -67,6 +68,14 @@ bool contains(const std::vector<int32_t>& ids, int32_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
+void check_draft(const GenerateOptions& options) {
+  if (options.draft_tokens >= 0 && options.draft_ngram >= 1) return;
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("drafts of {} tokens after n-grams of {}", options.draft_tokens, options.draft_ngram),
+      "draft at least 0 tokens (0: off) after n-grams of at least 1");
+}
+
 /// One run of generate(): the state between tokens.
 class Generation {
  public:
@@ -77,7 +86,9 @@ class Generation {
         on_token_(on_token),
         cancel_(cancel),
         sampler_(options.sampler, session.model().config().vocab_size),
+        lookahead_(session, sampler_, PromptLookup(options.draft_tokens, options.draft_ngram)),
         stop_strings_(options.stop_strings) {
+    check_draft(options);
     if (const Tokenizer* tokenizer = session.model().tokenizer()) decoder_.emplace(*tokenizer);
     if (!options.stop_strings.empty() && !decoder_) {
       throw Error(ErrorCode::kUnsupported, "stop strings need a tokenizer, and the model has none",
@@ -87,17 +98,19 @@ class Generation {
 
   GenerateResult run(std::span<const int32_t> prompt) {
     result_.prompt_tokens = static_cast<int64_t>(prompt.size());
+    // The text goes on from the prompt's: a leading space stays, and a character begun there is finished
+    // here.
     for (const int32_t id : prompt) {
-      sampler_.accept(id);
-      // The text goes on from the prompt's: a leading space stays, and a character begun there is finished
-      // here.
       if (decoder_) (void)decoder_->push(id);
     }
     const auto start = Clock::now();
-    logits_ = session_.append(prompt);
+    lookahead_.append_prompt(prompt);
     result_.prefill_seconds = seconds_since(start);
     const auto decode_start = Clock::now();
     result_.stop_reason = decode();
+    lookahead_.finish();
+    result_.drafted_tokens = lookahead_.drafted();
+    result_.accepted_tokens = lookahead_.accepted();
     result_.decode_seconds = seconds_since(decode_start);
     if (decoder_ && !stop_strings_.found()) {
       emit(result_.ids.empty() ? 0 : result_.ids.back(),
@@ -113,18 +126,23 @@ class Generation {
         return StopReason::kMaxTokens;
       }
       if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) return StopReason::kCancelled;
-      const int32_t token = sampler_.sample(logits_);
+      const int32_t token = lookahead_.sample();
       if (is_stop(token)) return StopReason::kStopToken;
-      sampler_.accept(token);
       result_.ids.push_back(token);
       const std::string text = decoder_ ? stop_strings_.push(decoder_->push(token)) : std::string();
       const bool go_on = emit(token, text);
       if (stop_strings_.found()) return StopReason::kStopString;
       if (!go_on) return StopReason::kCancelled;
       if (static_cast<int64_t>(result_.ids.size()) == options_.max_tokens) return StopReason::kMaxTokens;
+      if (lookahead_.follow(token)) continue;
       if (session_.position() == session_.context() && !make_room()) return StopReason::kContext;
-      logits_ = session_.append({&token, 1});
+      lookahead_.append(token, tokens_left() - 1);
     }
+  }
+
+  [[nodiscard]] int64_t tokens_left() const {
+    if (options_.max_tokens < 0) return std::numeric_limits<int64_t>::max();
+    return options_.max_tokens - std::ssize(result_.ids);
   }
 
   [[nodiscard]] bool is_stop(int32_t token) const {
@@ -154,9 +172,9 @@ class Generation {
   const std::function<bool(const GenerateEvent&)>& on_token_;
   const std::atomic<bool>* cancel_;
   Sampler sampler_;
+  Lookahead lookahead_;
   StopStrings stop_strings_;
   std::optional<StreamDecoder> decoder_;
-  std::span<const float> logits_;
   GenerateResult result_;
 };
 

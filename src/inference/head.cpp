@@ -1,38 +1,159 @@
 #include "inference/head.h"
 
-namespace bitnet {
+#include <algorithm>
+#include <cmath>
 
-Head::Head(const Model::Impl& model, Executor executor)
+namespace bitnet {
+namespace {
+
+// Rows whose bounds are computed before they are looked at: a multiple of 16.
+constexpr int64_t kScanRows = 512;
+
+}  // namespace
+
+Head::Head(const Model::Impl& model, Executor executor, bool exact_only)
     : model_(model),
       executor_(executor),
-      stride_(round_up(model.checkpoint.config().hidden_size, 16)),
-      normed_(scratch<float>(kMaxTokens * stride_)) {}
+      exact_only_(exact_only),
+      normed_(scratch<float>(kMaxTokens * round_up(model.head.cols, 16))),
+      scan_(model.head, model.int8_head ? &*model.int8_head : nullptr, executor.table, kMaxTokens),
+      workers_(static_cast<size_t>(executor.pool.size())),
+      always_(kMaxTokens) {
+  normed_rows_ = {normed_.as<float>(), round_up(model.head.cols, 16)};
+}
 
-void Head::logits(Rows x, std::span<const int64_t> tokens, std::span<float> out) {
+void Head::normalize(Rows x, std::span<const int64_t> tokens) {
   const ModelConfig& config = model_.checkpoint.config();
-  const Rows normed{normed_.as<float>(), stride_};
   for (size_t i = 0; i < tokens.size(); ++i) {
     executor_.table.rms_norm({.x = x.row(tokens[i]),
                               .tokens = 1,
                               .cols = config.hidden_size,
                               .weight = model_.output_norm.data(),
                               .eps = config.rms_norm_eps,
-                              .y = normed.row(static_cast<int64_t>(i))});
+                              .y = normed_rows_.row(static_cast<int64_t>(i))});
   }
+}
+
+void Head::multiply(int64_t tokens, std::span<float> out) {
   const DenseMatrix& head = model_.head;
-  executor_.pool.for_range(config.vocab_size, 16, [&](int64_t begin, int64_t end) {
+  executor_.pool.for_range(head.rows, 16, [&](int64_t begin, int64_t end) {
     executor_.table.dense_matmul({.dtype = head.dtype,
                                   .weights = reinterpret_cast<const uint8_t*>(head.bytes.data()),
                                   .row_bytes = head.row_bytes,
                                   .cols = head.cols,
                                   .first_row = begin,
                                   .last_row = end,
-                                  .tokens = static_cast<int64_t>(tokens.size()),
-                                  .x = normed.data,
-                                  .x_stride = normed.stride,
+                                  .tokens = tokens,
+                                  .x = normed_rows_.data,
+                                  .x_stride = normed_rows_.stride,
                                   .y = out.data(),
-                                  .y_stride = config.vocab_size});
+                                  .y_stride = head.rows});
   });
+}
+
+void Head::logits(Rows x, std::span<const int64_t> tokens, std::span<float> out) {
+  normalize(x, tokens);
+  multiply(std::ssize(tokens), out);
+}
+
+void Head::top(Rows x, std::span<const int64_t> tokens, std::span<const TopQuery> queries,
+               std::span<std::vector<Candidate>> out) {
+  const int64_t count = std::ssize(tokens);
+  normalize(x, tokens);
+  bool found = can_scan(queries);
+  if (found) {
+    scan(count);
+    for (int64_t t = 0; t < count; ++t) found = rescore(t, out[static_cast<size_t>(t)]) && found;
+  }
+  if (found) return;
+  const auto rows = static_cast<size_t>(model_.head.rows);
+  all_.resize(std::max(all_.size(), tokens.size() * rows));
+  multiply(count, all_);
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    out[t].resize(rows);
+    for (size_t n = 0; n < rows; ++n) out[t][n] = {static_cast<int32_t>(n), all_[t * rows + n]};
+  }
+}
+
+bool Head::can_scan(std::span<const TopQuery> queries) {
+  const DenseMatrix& head = model_.head;
+  if (exact_only_ || !scan_.possible()) return false;
+  for (size_t t = 0; t < queries.size(); ++t) {
+    // A good part of the vocabulary is computed faster in one go.
+    if (queries[t].k + std::ssize(queries[t].always) > head.rows / 8) return false;
+    const auto token = static_cast<int64_t>(t);
+    if (!scan_.set(token, {normed_rows_.row(token), static_cast<size_t>(head.cols)})) return false;
+    always_[t].assign(queries[t].always.begin(), queries[t].always.end());
+    std::sort(always_[t].begin(), always_[t].end());
+    always_[t].erase(std::unique(always_[t].begin(), always_[t].end()), always_[t].end());
+    for (Worker& worker : workers_) {
+      worker.top.resize(std::max(worker.top.size(), queries.size()));
+      worker.top[t].reset(queries[t].k, always_[t]);
+    }
+  }
+  return true;
+}
+
+void Head::scan(int64_t tokens) {
+  executor_.pool.run([&](int index, int count) {
+    const auto [begin, end] = ThreadPool::split(model_.head.rows, 16, index, count);
+    Worker& worker = workers_[static_cast<size_t>(index)];
+    worker.lower.resize(static_cast<size_t>(tokens * kScanRows));
+    worker.upper.resize(worker.lower.size());
+    for (int64_t first = begin; first < end; first += kScanRows) {
+      const int64_t last = std::min(first + kScanRows, end);
+      scan_.intervals(first, last, tokens, kScanRows, worker.lower.data(), worker.upper.data());
+      const auto rows = static_cast<size_t>(last - first);
+      for (int64_t t = 0; t < tokens; ++t) {
+        const std::span lower(worker.lower.data() + t * kScanRows, rows);
+        const std::span upper(worker.upper.data() + t * kScanRows, rows);
+        worker.top[static_cast<size_t>(t)].add(first, lower, upper);
+      }
+    }
+  });
+}
+
+/// False if a logit is not finite: the threshold then says nothing of the k highest finite ones.
+bool Head::rescore(int64_t token, std::vector<Candidate>& out) {
+  const auto t = static_cast<size_t>(token);
+  std::vector<TopRows> parts;
+  for (Worker& worker : workers_) parts.push_back(std::move(worker.top[t]));
+  std::vector<int32_t> rows = TopRows::merge(parts);
+  for (size_t i = 0; i < workers_.size(); ++i) workers_[i].top[t] = std::move(parts[i]);
+  rows.insert(rows.end(), always_[t].begin(), always_[t].end());
+  std::sort(rows.begin(), rows.end());
+  out.resize(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) out[i] = {rows[i], 0};
+  executor_.pool.for_range(std::ssize(out), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end;) {
+      // Neighbouring rows in one call.
+      int64_t last = first + 1;
+      while (last < end && out[static_cast<size_t>(last)].id == out[static_cast<size_t>(last) - 1].id + 1 &&
+             last - first < kScanRows)
+        ++last;
+      compute_rows(token,
+                   std::span(out).subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)));
+      first = last;
+    }
+  });
+  return std::all_of(out.begin(), out.end(), [](const Candidate& c) { return std::isfinite(c.logit); });
+}
+
+void Head::compute_rows(int64_t token, std::span<Candidate> run) {
+  const DenseMatrix& head = model_.head;
+  float y[kScanRows];
+  executor_.table.dense_matmul({.dtype = head.dtype,
+                                .weights = reinterpret_cast<const uint8_t*>(head.row(run.front().id).data()),
+                                .row_bytes = head.row_bytes,
+                                .cols = head.cols,
+                                .first_row = 0,
+                                .last_row = std::ssize(run),
+                                .tokens = 1,
+                                .x = normed_rows_.row(token),
+                                .x_stride = normed_rows_.stride,
+                                .y = y,
+                                .y_stride = kScanRows});
+  for (size_t i = 0; i < run.size(); ++i) run[i].logit = y[i];
 }
 
 }  // namespace bitnet

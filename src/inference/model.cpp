@@ -1,6 +1,7 @@
 #include "bitnet/inference/model.h"
 
 #include "bitnet/core/error.h"
+#include "bitnet/core/mapped_file.h"
 #include "bitnet/core/thread_pool.h"
 #include "inference/model_impl.h"
 
@@ -120,10 +121,15 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& path, cons
     }
     impl.embedding = dense_matrix(impl.checkpoint.dense("token_embd.weight"));
     impl.head = config.tied_head ? impl.embedding : dense_matrix(impl.checkpoint.dense("output.weight"));
+    if (Int8Head::suits(impl.head)) {
+      ThreadPool pool(options.threads);
+      impl.int8_head.emplace(impl.head, pool, MappedFile::drop_resident);
+      impl.weight_bytes += impl.int8_head->bytes();
+    }
     impl.output_norm = read_dense(impl.checkpoint.dense("output_norm.weight"));
     impl.inv_freq = rope_inv_freq(config);
     Packer packer(impl.checkpoint, options);
-    impl.weight_bytes = static_cast<int64_t>(impl.embedding.bytes.size());
+    impl.weight_bytes += static_cast<int64_t>(impl.embedding.bytes.size());
     if (!config.tied_head) impl.weight_bytes += static_cast<int64_t>(impl.head.bytes.size());
     for (int64_t i = 0; i < config.num_layers; ++i) {
       impl.layers.push_back(load_layer(impl.checkpoint, packer, i));

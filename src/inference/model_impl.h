@@ -4,6 +4,8 @@
 #include "bitnet/inference/model.h"
 #include "bitnet/model/checkpoint.h"
 #include "bitnet/quant/packed_ternary.h"
+#include "inference/dense_matrix.h"
+#include "inference/int8_head.h"
 
 #include <memory>
 #include <optional>
@@ -24,17 +26,6 @@ struct Layer {
   Linear q, k, v, attn_output, gate, up, down;
 };
 
-/// A dense matrix [rows, cols] as in the file.
-struct DenseMatrix {
-  DType dtype = DType::kF32;
-  int64_t rows = 0, cols = 0, row_bytes = 0;
-  std::span<const std::byte> bytes;
-
-  [[nodiscard]] std::span<const std::byte> row(int64_t index) const {
-    return bytes.subspan(static_cast<size_t>(index * row_bytes), static_cast<size_t>(row_bytes));
-  }
-};
-
 struct Model::Impl {
   explicit Impl(Checkpoint opened) : checkpoint(std::move(opened)) {}
 
@@ -44,7 +35,8 @@ struct Model::Impl {
   std::vector<Layer> layers;
   std::vector<float> output_norm;
   DenseMatrix embedding, head;
-  std::vector<float> inv_freq;  ///< RoPE, [head_dim / 2]
+  std::optional<Int8Head> int8_head;  ///< where it suits the head's type
+  std::vector<float> inv_freq;        ///< RoPE, [head_dim / 2]
   int64_t weight_bytes = 0;
 };
 

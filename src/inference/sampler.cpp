@@ -3,8 +3,10 @@
 #include "bitnet/core/error.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <unordered_map>
 
 #include <fmt/format.h>
@@ -25,13 +27,40 @@ void require(bool holds, const char* setting, double found, const char* range) {
   throw Error(ErrorCode::kInvalidArgument, fmt::format("{} is {}, but must be {}", setting, found, range));
 }
 
-template <class Candidate>
 bool ranks_before(const Candidate& a, const Candidate& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
+/// A float's bits as an integer that falls where the float rises; both zeros are one.
+uint32_t descending_key(float logit) {
+  const uint32_t bits = std::bit_cast<uint32_t>(logit + 0.0f);
+  return (bits & 0x80000000u) != 0 ? bits : ~bits & 0x7fffffffu;
+}
+
+/// Sorts candidates that are in order of id by rank: a stable radix sort of three 11-bit digits, because a
+/// vocabulary takes a comparison sort longer than a token should take.
+void sort_by_rank(std::vector<Candidate>& candidates) {
+  constexpr int kBits = 11, kDigits = 3;
+  constexpr size_t kBuckets = size_t{1} << kBits, kSmall = 1024;
+  if (candidates.size() < kSmall) {
+    std::sort(candidates.begin(), candidates.end(), ranks_before);
+    return;
+  }
+  std::vector<Candidate> sorted(candidates.size());
+  std::vector<size_t> place(kBuckets);
+  for (int digit = 0; digit < kDigits; ++digit) {
+    const auto bucket = [digit](const Candidate& c) {
+      return descending_key(c.logit) >> (digit * kBits) & (kBuckets - 1);
+    };
+    std::fill(place.begin(), place.end(), size_t{0});
+    for (const Candidate& candidate : candidates) ++place[bucket(candidate)];
+    std::exclusive_scan(place.begin(), place.end(), place.begin(), size_t{0});
+    for (const Candidate& candidate : candidates) sorted[place[bucket(candidate)]++] = candidate;
+    candidates.swap(sorted);
+  }
+}
+
 /// Probabilities of candidates sorted by rank, in double, summed from the front.
-template <class Candidate>
 std::vector<double> softmax(const std::vector<Candidate>& candidates, double temperature) {
   std::vector<double> weights(candidates.size());
   double total = 0;
@@ -56,7 +85,6 @@ size_t nucleus(const std::vector<double>& probabilities, double share) {
 
 /// Keeps the candidates whose surprise is nearest to the entropy, up to the share p.
 ///   Source: Meister et al., "Locally typical sampling", arXiv:2202.00666.
-template <class Candidate>
 void keep_typical(std::vector<Candidate>& candidates, double p) {
   const std::vector<double> probabilities = softmax(candidates, 1.0);
   double entropy = 0;
@@ -122,21 +150,51 @@ double Sampler::next_uniform() {
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
-void Sampler::apply_penalties(std::vector<Candidate>& candidates) const {
-  for (const auto& [token, bias] : options_.logit_bias) candidates[static_cast<size_t>(token)].logit += bias;
-  if (options_.repetition_penalty == 1 && options_.frequency_penalty == 0 && options_.presence_penalty == 0)
-    return;
-  const size_t window = options_.penalty_window < 0
-                            ? history_.size()
-                            : std::min(history_.size(), static_cast<size_t>(options_.penalty_window));
+bool Sampler::penalizes() const {
+  return options_.repetition_penalty != 1 || options_.frequency_penalty != 0 ||
+         options_.presence_penalty != 0;
+}
+
+std::span<const int32_t> Sampler::window() const {
+  const size_t count = options_.penalty_window < 0
+                           ? history_.size()
+                           : std::min(history_.size(), static_cast<size_t>(options_.penalty_window));
+  return std::span(history_).last(count);
+}
+
+/// In candidates_, which is in order of id.
+float& Sampler::logit_of(int32_t token) {
+  const auto found = std::lower_bound(candidates_.begin(), candidates_.end(), token,
+                                      [](const Candidate& c, int32_t id) { return c.id < id; });
+  if (found == candidates_.end() || found->id != token)
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("the candidates lack token {}", token),
+                "sample from what query() names, in order of id");
+  return found->logit;
+}
+
+void Sampler::apply_penalties() {
+  for (const auto& [token, bias] : options_.logit_bias) logit_of(token) += bias;
+  if (!penalizes()) return;
   std::unordered_map<int32_t, int> counts;
-  for (size_t i = history_.size() - window; i < history_.size(); ++i) ++counts[history_[i]];
+  for (const int32_t token : window()) ++counts[token];
   for (const auto& [token, count] : counts) {
     if (token < 0 || token >= vocab_size_) continue;
-    float& logit = candidates[static_cast<size_t>(token)].logit;
+    float& logit = logit_of(token);
     logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
     logit -= options_.frequency_penalty * static_cast<float>(count) + options_.presence_penalty;
   }
+}
+
+std::optional<TopQuery> Sampler::query() {
+  if (options_.temperature != 0 && options_.top_k == 0) return std::nullopt;
+  changed_.clear();
+  for (const auto& [token, bias] : options_.logit_bias) changed_.push_back(token);
+  if (penalizes()) {
+    for (const int32_t token : window()) {
+      if (token >= 0 && token < vocab_size_) changed_.push_back(token);
+    }
+  }
+  return TopQuery{options_.temperature == 0 ? 1 : options_.top_k, changed_};
 }
 
 int32_t Sampler::sample(std::span<const float> logits) {
@@ -146,21 +204,35 @@ int32_t Sampler::sample(std::span<const float> logits) {
   }
   candidates_.resize(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) candidates_[i] = {static_cast<int32_t>(i), logits[i]};
-  apply_penalties(candidates_);
+  return choose();
+}
+
+int32_t Sampler::sample(std::span<const Candidate> logits) {
+  if (!query()) {
+    throw Error(ErrorCode::kInvalidArgument, "without top_k all logits decide, not some candidates",
+                "set top_k or temperature 0, or give all logits");
+  }
+  candidates_.assign(logits.begin(), logits.end());
+  return choose();
+}
+
+int32_t Sampler::choose() {
+  apply_penalties();
   std::erase_if(candidates_, [](const Candidate& c) { return !std::isfinite(c.logit); });
   if (candidates_.empty()) {
     throw Error(ErrorCode::kInvalidArgument, "no logit is finite",
                 "the model's weights are damaged, or logit_bias forbids every token");
   }
-  const auto ranks = [](const Candidate& a, const Candidate& b) { return ranks_before(a, b); };
-  if (options_.temperature == 0) return std::min_element(candidates_.begin(), candidates_.end(), ranks)->id;
-
-  const size_t top_k = options_.top_k == 0
-                           ? candidates_.size()
-                           : std::min(candidates_.size(), static_cast<size_t>(options_.top_k));
-  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(top_k),
-                    candidates_.end(), ranks);
-  candidates_.resize(top_k);
+  if (options_.temperature == 0)
+    return std::min_element(candidates_.begin(), candidates_.end(), ranks_before)->id;
+  const auto top_k = static_cast<size_t>(options_.top_k);
+  if (top_k == 0 || top_k >= candidates_.size()) {
+    sort_by_rank(candidates_);
+  } else {
+    const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(top_k);
+    std::partial_sort(candidates_.begin(), end, candidates_.end(), ranks_before);
+    candidates_.resize(top_k);
+  }
   if (options_.typical_p < 1) keep_typical(candidates_, options_.typical_p);
   if (options_.top_p < 1) candidates_.resize(nucleus(softmax(candidates_, 1.0), options_.top_p));
   if (options_.min_p > 0) {
@@ -168,12 +240,16 @@ int32_t Sampler::sample(std::span<const float> logits) {
     const double least = candidates_.front().logit + std::log(static_cast<double>(options_.min_p));
     std::erase_if(candidates_, [least](const Candidate& c) { return c.logit < least; });
   }
+  return draw();
+}
+
+int32_t Sampler::draw() {
   const std::vector<double> probabilities = softmax(candidates_, options_.temperature);
-  const double draw = next_uniform();
+  const double number = next_uniform();
   double sum = 0;
   for (size_t i = 0; i < probabilities.size(); ++i) {
     sum += probabilities[i];
-    if (draw < sum) return candidates_[i].id;
+    if (number < sum) return candidates_[i].id;
   }
   return candidates_.back().id;
 }

@@ -18,9 +18,16 @@ struct Session::Impl {
                   [&](size_t, int64_t token, std::span<const float> row) { visit(token, row); });
   }
 
+  void append_top(std::span<const int32_t> ids, const TopQuery& query, Engine::Logits which,
+                  const std::function<void(int64_t token, std::span<const Candidate> candidates)>& visit) {
+    engine.append_top(std::array{Engine::Append{&sequence, ids}}, {&query, 1}, which,
+                      [&](size_t, int64_t token, std::span<const Candidate> found) { visit(token, found); });
+  }
+
   Engine engine;
   Sequence sequence;
   std::vector<float> logits;
+  std::vector<Candidate> candidates;
 };
 
 Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options) {
@@ -69,6 +76,19 @@ std::vector<float> Session::append_all_logits(std::span<const int32_t> ids) {
     all.insert(all.end(), logits.begin(), logits.end());
   });
   return all;
+}
+
+std::span<const Candidate> Session::append_top(std::span<const int32_t> ids, const TopQuery& query) {
+  impl_->append_top(ids, query, Engine::Logits::kLast, [&](int64_t, std::span<const Candidate> candidates) {
+    impl_->candidates.assign(candidates.begin(), candidates.end());
+  });
+  return impl_->candidates;
+}
+
+void Session::append_top_each(
+    std::span<const int32_t> ids, const TopQuery& query,
+    const std::function<void(int64_t index, std::span<const Candidate> candidates)>& visit) {
+  impl_->append_top(ids, query, Engine::Logits::kEvery, visit);
 }
 
 void Session::truncate(int64_t position) {

@@ -204,6 +204,52 @@ struct AttentionMergeArgs {
   int64_t rows, head_dim;
 };
 
+/// Approximate products with rows [first_row, last_row) of a Q6_K matrix, and a sum from which their error is
+/// bounded (docs/NUMERICS.md). Activation x[i] in [-16383, 16383] stands at place 64 (i / 64) + 32 (i % 16 /
+/// 8)
+/// + 8 (i % 64 / 16) + i % 8: of every 64, the first eight of each 16 come first. A row is cols / 256 blocks
+/// of 16 sub-blocks j with int8 scales s[j], one d and codes c[i] in [0, 63]; offset and weight hold a float
+/// for each sub-block. Over lanes l < 16, block by block:
+///   H[l] = sum s[i / 16] c[i] x[i] over the i of the block with 4 (i / 16 % 4) + i % 8 / 2 = l
+///   y[l] = fma(d, fma(s[l], offset[l], float(H[l])), y[l])
+///   bound[l] = fma(|d|, |s[l]| * weight[l], bound[l])
+/// and y, bound = tree(lanes). int32 bound: 16 * 128 * 63 * 16383 < 2^31. Callers give offset = -32 sum x of
+/// the sub-block. Rows of x are 64-byte aligned, x_stride a multiple of 32.
+struct ScanQ6KArgs {
+  const uint8_t* weights;
+  int64_t row_bytes;
+  int64_t cols;
+  int64_t first_row, last_row;
+  int64_t tokens;
+  const int16_t* x;
+  int64_t x_stride;
+  const float* offset;
+  const float* weight;
+  int64_t sub_block_stride;  ///< of offset and weight, from token to token
+  float* y;                  ///< of first_row
+  float* bound;
+  int64_t y_stride;
+};
+
+/// y[t, n] = fma(254, float(sum_k q[n, k] hi[t, k]), float(sum_k q[n, k] lo[t, k])) for groups [first_group,
+/// last_group) of 16 rows each of an int8 matrix; q, hi and lo in [-127, 127]. Group g starts at weights + 16
+/// * padded_cols * g; byte 64 (k / 4) + 4 r + k % 4 of it is q[16 g + r, k] + 128. padded_cols is a multiple
+/// of 4; columns of padding meet zero activations. All 16 rows of a group are written. int32 bound: 255 * 127
+/// * cols < 2^31 for cols < 2^16. Rows of hi and lo are 64-byte aligned, q_stride a multiple of 64.
+struct ScanI8Args {
+  const uint8_t* weights;
+  int64_t padded_cols;
+  int64_t first_group, last_group;
+  int64_t tokens;
+  const int8_t* hi;
+  const int8_t* lo;
+  int64_t q_stride;
+  const int32_t* hi_sum;  ///< sum of hi, per token
+  const int32_t* lo_sum;
+  float* y;  ///< of the first row of first_group
+  int64_t y_stride;
+};
+
 struct KernelTable {
   std::string_view name;
   void (*quantize)(const QuantizeArgs&);
@@ -219,6 +265,8 @@ struct KernelTable {
   /// The i of [first, last) with q[i] != 0, in order, and those q; returns how many.
   int64_t (*list_nonzero)(const int8_t* q, int64_t first, int64_t last, int32_t* columns, int8_t* values);
   void (*dense_matmul)(const DenseMatmulArgs&);
+  void (*scan_q6_k)(const ScanQ6KArgs&);
+  void (*scan_i8)(const ScanI8Args&);
   void (*rms_norm)(const RmsNormArgs&);
   void (*norm_quantize)(const NormQuantizeArgs&);
   void (*rope)(const RopeArgs&);

@@ -64,6 +64,11 @@ class Engine {
   /// the vocabulary, past a context); nothing is appended then.
   void append(std::span<const Append> appends, Logits which, const Visit& visit);
 
+  /// The same with the candidates of Session::append_top(): queries[i] is that of appends[i].
+  using VisitTop = std::function<void(size_t append, int64_t token, std::span<const Candidate> candidates)>;
+  void append_top(std::span<const Append> appends, std::span<const TopQuery> queries, Logits which,
+                  const VisitTop& visit);
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

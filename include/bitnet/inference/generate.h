@@ -30,6 +30,11 @@ struct GenerateOptions {
   bool ignore_stop_tokens = false;        ///< benchmarks
   bool context_shift = false;             ///< when full: keep `keep_tokens`, drop half of the rest, go on
   int64_t keep_tokens = -1;               ///< -1: the prompt's BOS (or 4 tokens)
+  /// Prompt lookup: guess up to draft_tokens tokens (0: off) from the last place of the prompt or the text
+  /// where its last draft_ngram (or fewer) tokens stood, and check them in one pass. Same text, sooner where
+  /// it repeats.
+  int64_t draft_tokens = 0;
+  int64_t draft_ngram = 3;
 };
 
 struct GenerateEvent {
@@ -42,6 +47,7 @@ struct GenerateResult {
   std::string text;
   StopReason stop_reason = StopReason::kMaxTokens;
   int64_t prompt_tokens = 0;
+  int64_t drafted_tokens = 0, accepted_tokens = 0;  ///< guesses, and those among them that came true
   double prefill_seconds = 0, decode_seconds = 0;
   [[nodiscard]] double prefill_tokens_per_second() const;
   /// Tokens after the first, per second.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -31,6 +32,18 @@ struct SamplerOptions {
   void validate() const;
 };
 
+/// A token and its logit.
+struct Candidate {
+  int32_t id;
+  float logit;
+};
+
+/// Which logits are wanted: those of `always`, and the k highest of all others. k >= 1.
+struct TopQuery {
+  int64_t k;
+  std::span<const int32_t> always;
+};
+
 /// One sequence's sampler. The random numbers are counter-based (splitmix64 of seed and draw), so that the
 /// same options, logits and history give the same token, whatever the thread count. Not thread-safe.
 class Sampler {
@@ -39,23 +52,33 @@ class Sampler {
   Sampler(SamplerOptions options, int64_t vocab_size);
   /// Throws kInvalidArgument if the logits hold no finite value.
   [[nodiscard]] int32_t sample(std::span<const float> logits);
+
+  /// The logits that decide the next sample(), valid until accept(); null if all do (no top_k, and not
+  /// greedy). With k = 1 or top_k, and the tokens whose logits bias or penalties change: every other token of
+  /// the k highest after those changes is among the k highest others before.
+  [[nodiscard]] std::optional<TopQuery> query();
+  /// sample() of all logits, from those that query() names; any more do not matter. In order of id. Throws
+  /// kInvalidArgument as above, or if query() is null or names a token that is missing.
+  [[nodiscard]] int32_t sample(std::span<const Candidate> logits);
   /// Adds a token (prompt or generated) to the history that penalties look at.
   void accept(int32_t token);
   [[nodiscard]] const SamplerOptions& options() const { return options_; }
 
  private:
-  struct Candidate {
-    int32_t id;
-    float logit;
-  };
   [[nodiscard]] double next_uniform();
-  void apply_penalties(std::vector<Candidate>& candidates) const;
+  [[nodiscard]] bool penalizes() const;
+  [[nodiscard]] std::span<const int32_t> window() const;
+  [[nodiscard]] float& logit_of(int32_t token);
+  void apply_penalties();
+  [[nodiscard]] int32_t choose();
+  [[nodiscard]] int32_t draw();
 
   SamplerOptions options_;
   int64_t vocab_size_;
   std::vector<int32_t> history_;
   uint64_t counter_ = 0;
   std::vector<Candidate> candidates_;
+  std::vector<int32_t> changed_;  ///< of query()
 };
 
 }  // namespace bitnet

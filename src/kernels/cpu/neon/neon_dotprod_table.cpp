@@ -3,8 +3,10 @@
 
 #include "kernels/cpu/float_table.h"
 #include "kernels/cpu/neon/f32x16.h"
+#include "kernels/cpu/neon/scan.h"
 #include "kernels/cpu/neon/sparse.h"
 #include "kernels/cpu/neon/ternary_matmul.h"
+#include "kernels/cpu/scan_kernels.h"
 #include "kernels/cpu/tables.h"
 
 namespace bitnet::kernels::neon_dotprod {
@@ -23,12 +25,17 @@ struct DotProduct {
   [[nodiscard]] int32x4_t rows() const { return total; }
 };
 
+struct DotProducts {
+  static int32x4_t add(int32x4_t sum, int8x16_t a, int8x16_t b) { return vdotq_s32(sum, a, b); }
+};
+
 }  // namespace
 
 constinit const KernelTable kTable = [] {
   KernelTable table = float_table<F32x16>("neon_dotprod");
   table.ternary_matmul = neon::ternary_matmul<DotProduct>;
   neon::add_sparse_kernels<DotProduct>(table);
+  add_scan_kernels<F32x16, neon::Scan<DotProducts>>(table);
   return table;
 }();
 

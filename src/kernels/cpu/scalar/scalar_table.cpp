@@ -3,7 +3,9 @@
 #include "kernels/cpu/float_table.h"
 #include "kernels/cpu/scalar/attention.h"
 #include "kernels/cpu/scalar/f32x16.h"
+#include "kernels/cpu/scalar/scan.h"
 #include "kernels/cpu/scalar/sparse.h"
+#include "kernels/cpu/scan_kernels.h"
 #include "kernels/cpu/tables.h"
 
 namespace bitnet::kernels::scalar {
@@ -45,6 +47,7 @@ constinit const KernelTable kTable = [] {
   add_sparse_kernels(table);
   table.attention_chunk = attention_chunk;
   table.attention_merge = attention_merge;
+  add_scan_kernels<F32x16, Scan>(table);
   return table;
 }();
 

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace bitnet {
+
+/// Guesses how a text goes on: as it did after the last earlier place where its last `ngram` tokens stood,
+/// else its last ngram - 1 tokens, and so on.   Source: Saxena, "Prompt Lookup Decoding", 2023.
+class PromptLookup {
+ public:
+  /// At most `length` tokens a guess; fewer while guesses fail, because a wrong one costs time.
+  PromptLookup(int64_t length, int64_t ngram) : length_(length), ngram_(ngram), limit_(length) {}
+
+  void push(int32_t token) { text_.push_back(token); }
+  /// At most `most` tokens; none if the text's end is new, or length is 0.
+  [[nodiscard]] std::vector<int32_t> guess(int64_t most) const;
+  /// What became of a guess.
+  void report(int64_t drafted, int64_t accepted);
+
+ private:
+  [[nodiscard]] int64_t find(int64_t ngram) const;
+
+  int64_t length_, ngram_, limit_;
+  std::vector<int32_t> text_;
+};
+
+}  // namespace bitnet
