@@ -87,7 +87,7 @@ void ternary(benchmark::State& state, const KernelTable& table, Shape shape, int
   // Enough copies that the weights come from memory and not from a cache, as in a model with many layers.
   constexpr int64_t kColdBytes = int64_t{1} << 30;
   const PackedTernary one = random_ternary(shape);
-  const int64_t copies = tokens == 1 ? std::max<int64_t>(1, kColdBytes / one.bytes()) : 1;
+  const int64_t copies = tokens <= 16 ? std::max<int64_t>(1, kColdBytes / one.bytes()) : 1;
   AlignedBuffer weights(static_cast<size_t>(copies * one.bytes()));
   for (int64_t i = 0; i < copies; ++i)
     std::memcpy(weights.as<uint8_t>() + i * one.bytes(), one.data(), static_cast<size_t>(one.bytes()));
@@ -295,7 +295,7 @@ void register_all() {
   benchmark::RegisterBenchmark("memory_read/MiB", memory_read)->Arg(1024)->Unit(benchmark::kMillisecond);
   for (const KernelTable* table : tables()) {
     for (const Shape shape : {Shape{2560, 2560}, Shape{6912, 2560}, Shape{2560, 6912}}) {
-      for (const int64_t tokens : {1, 2, 3, 4, 8, 64, 512}) {
+      for (const int64_t tokens : {1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 128, 512}) {
         // The scalar table has no need of long runs: its time is proportional to the tokens.
         if (table == &scalar_table() && tokens > 4) continue;
         benchmark::RegisterBenchmark(

@@ -19,8 +19,15 @@ TEST(Select, TakesTheBestThatTheFeaturesAllow) {
   EXPECT_EQ(select(features, "").name, "avx2");
   features.avx512 = true;
   EXPECT_EQ(select(features, "").name, "avx2") << "AVX-512 without VNNI has no table";
+  features.avx_vnni = true;
+  EXPECT_EQ(select(features, "").name, "avx_vnni");
+  features.amx_int8 = true;
+  EXPECT_EQ(select(features, "").name, "avx_vnni") << "the AMX table needs AVX-512 VNNI too";
+  features.amx_int8 = false;
   features.avx512_vnni = true;
   EXPECT_EQ(select(features, "").name, "avx512vnni");
+  features.amx_int8 = true;
+  EXPECT_EQ(select(features, "").name, "amx");
 #elif defined(__aarch64__)
   CpuFeatures features;
   features.neon = true;

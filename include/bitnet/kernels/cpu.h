@@ -13,7 +13,7 @@ struct CpuFeatures {
   bool avx_vnni = false;
   bool avx512 = false;  ///< F, BW, VL, DQ
   bool avx512_vnni = false, avx512_vbmi = false;
-  bool amx_int8 = false;
+  bool amx_int8 = false;  ///< with the permission to use the tiles, which detection asks the kernel for
   bool neon = false, neon_dotprod = false, neon_i8mm = false;
 };
 

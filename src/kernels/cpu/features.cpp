@@ -6,6 +6,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include <fstream>
 
@@ -37,6 +39,13 @@ uint64_t saved_registers() {
   uint32_t low = 0, high = 0;
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (static_cast<uint64_t>(high) << 32) | low;
+}
+
+// Linux grants the large tile registers only to processes that ask, once, for all threads
+// (Documentation/arch/x86/xstate.rst; numbers from asm/prctl.h, which older headers lack).
+bool may_use_tiles() {
+  constexpr long kArchRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kArchRequestPermission, kTileData) == 0;
 }
 
 void append_text(std::string& text, uint32_t word) {
@@ -75,7 +84,7 @@ CpuFeatures detect() {
   features.avx512 = features.avx2 && saves(kZmmState) && foundation && dq && bw && vl;
   features.avx512_vnni = features.avx512 && bit(extended.ecx, 11);
   features.avx512_vbmi = features.avx512 && bit(extended.ecx, 1);
-  features.amx_int8 = saves(kTileState) && bit(extended.edx, 24) && bit(extended.edx, 25);
+  features.amx_int8 = saves(kTileState) && bit(extended.edx, 24) && bit(extended.edx, 25) && may_use_tiles();
   return features;
 }
 

@@ -21,7 +21,9 @@ struct Candidate {
 // Every table of this build, best first.
 constexpr Candidate kCandidates[] = {
 #if defined(__x86_64__)
+    {&amx::kTable, [](const CpuFeatures& f) { return f.amx_int8 && f.avx512_vnni; }},
     {&avx512vnni::kTable, [](const CpuFeatures& f) { return f.avx512_vnni; }},
+    {&avxvnni::kTable, [](const CpuFeatures& f) { return f.avx_vnni; }},
     {&avx2::kTable, [](const CpuFeatures& f) { return f.avx2; }},
 #elif defined(__aarch64__)
     {&neon_dotprod::kTable, [](const CpuFeatures& f) { return f.neon_dotprod; }},

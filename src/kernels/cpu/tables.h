@@ -12,7 +12,13 @@ extern const KernelTable kTable;
 namespace avx2 {
 extern const KernelTable kTable;
 }
+namespace avxvnni {
+extern const KernelTable kTable;
+}
 namespace avx512vnni {
+extern const KernelTable kTable;
+}
+namespace amx {
 extern const KernelTable kTable;
 }
 namespace neon {

@@ -3,7 +3,7 @@
 // Products with chosen rows or columns of a ternary matrix (vpmaddubsw, as in ternary_matmul.h), and their
 // layouts as t2x16 blocks.
 
-#include "kernels/cpu/avx2/ternary_matmul.h"
+#include "kernels/cpu/avx2/rows8.h"
 #include "kernels/cpu/float_kernels.h"
 #include "kernels/cpu/sparse_kernels.h"
 #include "kernels/kernel_table.h"

@@ -4,6 +4,7 @@
 // int16 with saturation). int16 sums are widened to int32 before they can reach the saturation bound. Codes
 // are trit + 1, so sum_k q[k] is subtracted at the end.
 
+#include "kernels/cpu/avx2/rows8.h"
 #include "kernels/cpu/float_kernels.h"
 #include "kernels/kernel_table.h"
 
@@ -14,49 +15,14 @@
 namespace bitnet::kernels::avx2 {
 namespace {
 
-constexpr int64_t kGroupRows = 16, kBlockCols = 16, kBlockBytes = 64;
-constexpr int64_t kHalfBytes = 32;  // one ymm register: 8 rows of a block
-
-inline __m256i broadcast4(const int8_t* q) {
-  int32_t four;
-  __builtin_memcpy(&four, q, sizeof four);
-  return _mm256_set1_epi32(four);
-}
-
-inline __m256i load_half(const uint8_t* p) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-}
-
-// Adds neighbouring int16 into int32.
-inline __m256i widen(__m256i sum16) {
-  return _mm256_madd_epi16(sum16, _mm256_set1_epi16(1));
-}
-
 // Keeps GCC from computing all products of a tile before it adds the first, which spills them (and costs a
 // third of the speed: kernels_benchmark, ternary/6912x2560/tokens:64/avx2).
 inline void pin(__m256i& sum) {
   __asm__("" : "+x"(sum));
 }
 
-// y of 8 rows of one token from their code sums.
-inline void store_rows(const TernaryMatmulArgs& a, int64_t token, int64_t row, __m256i code_sum) {
-  const int64_t rows = a.rows - row;
-  if (rows <= 0) return;
-  const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256i mask =
-      _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(rows < 8 ? rows : 8)), index);
-  const __m256i dot = _mm256_sub_epi32(code_sum, _mm256_set1_epi32(a.sum[token]));
-  const __m256 row_scale = _mm256_maskload_ps(a.row_scale + row, mask);
-  const __m256 scale = _mm256_div_ps(row_scale, _mm256_set1_ps(a.scale[token]));
-  _mm256_maskstore_ps(a.y + token * a.y_stride + row, mask, _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale));
-}
-
 // One token. The codes of s = 1 and s = 3 stay where they are in their nibble (times 4), which saves their
-// shift. The int16 sums `unit` and `times4` take two vpmaddubsw a block each.
-constexpr int kBlocksPerWidening = 8;
-static_assert(kBlocksPerWidening * 2 * (2 * 4 * 2 * 128) <= 32768,
-              "int16: -2^15 is the least value, not less");
-
+// shift. The int16 sums `unit` and `times4` take two vpmaddubsw a block each (kBlocksPerWidening).
 // The half at w: 8 rows. Returns the code sums.
 template <int kHalves>
 void one_token(const TernaryMatmulArgs& a, const uint8_t* w, __m256i (&total)[kHalves]) {
@@ -106,7 +72,6 @@ static_assert(kBlocksPerTile * 4 * (2 * 2 * 128) <= 32768, "int16: -2^15 is the 
 
 template <int kTokens>
 void tile(const TernaryMatmulArgs& a, int64_t token, int64_t group, int64_t half) {
-  const __m256i three = _mm256_set1_epi8(3);
   const int64_t blocks = a.padded_cols / kBlockCols;
   const uint8_t* w = a.weights + group * blocks * kBlockBytes + half * kHalfBytes;
   const int8_t* q = a.q + token * a.q_stride;
@@ -119,7 +84,7 @@ void tile(const TernaryMatmulArgs& a, int64_t token, int64_t group, int64_t half
     for (; block < stop; ++block, w += kBlockBytes, q += kBlockCols) {
       const __m256i packed = load_half(w);
       BITNET_UNROLL for (int s = 0; s < 4; ++s) {
-        const __m256i codes = _mm256_and_si256(_mm256_srli_epi16(packed, 2 * s), three);
+        const __m256i codes = code(packed, s);
         BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {
           const __m256i products = _mm256_maddubs_epi16(codes, broadcast4(q + t * a.q_stride + 4 * s));
           sum16[t] = _mm256_add_epi16(sum16[t], products);
@@ -130,7 +95,7 @@ void tile(const TernaryMatmulArgs& a, int64_t token, int64_t group, int64_t half
     BITNET_UNROLL for (int t = 0; t < kTokens; ++t) total[t] = _mm256_add_epi32(total[t], widen(sum16[t]));
   }
   BITNET_UNROLL for (int t = 0; t < kTokens; ++t)
-      store_rows(a, token + t, group * kGroupRows + half * 8, total[t]);
+      store_rows(a, token + t, group * kGroupRows + half * kHalfRows, total[t]);
 }
 
 using Tile = void (*)(const TernaryMatmulArgs&, int64_t token, int64_t group, int64_t half);

@@ -1,0 +1,37 @@
+// AMX int8 beside AVX-512 VNNI: the float and the sparse kernels and the products with few tokens are those
+// of avx512vnni_table.cpp, compiled again here because a unit shares no code with another.
+
+#include "kernels/cpu/amx/tile_panel.h"
+#include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/avx512vnni/f32x16.h"
+#include "kernels/cpu/avx512vnni/scan.h"
+#include "kernels/cpu/avx512vnni/sparse.h"
+#include "kernels/cpu/avx512vnni/ternary_matmul.h"
+#include "kernels/cpu/float_table.h"
+#include "kernels/cpu/scan_kernels.h"
+#include "kernels/cpu/tables.h"
+
+namespace bitnet::kernels::amx {
+namespace {
+
+// Below, unpacking for the tiles costs more than they save (kernels_benchmark, ternary/*/tokens:*/amx).
+constexpr int64_t kLeastTokens = 13;
+
+void ternary_matmul(const TernaryMatmulArgs& a) {
+  if (a.tokens < kLeastTokens)
+    avx512vnni::ternary_matmul(a);
+  else
+    panel_matmul<TilePanel<AmxTiles>>(a);
+}
+
+}  // namespace
+
+constinit const KernelTable kTable = [] {
+  KernelTable table = float_table<avx512vnni::F32x16>("amx");
+  table.ternary_matmul = ternary_matmul;
+  avx512vnni::add_sparse_kernels(table);
+  add_scan_kernels<avx512vnni::F32x16, avx512vnni::Scan>(table);
+  return table;
+}();
+
+}  // namespace bitnet::kernels::amx
