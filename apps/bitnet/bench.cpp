@@ -1,167 +1,138 @@
+#include "bench_bound.h"
+#include "bench_compare.h"
+#include "bench_options.h"
+#include "bench_speed.h"
+#include "bench_startup.h"
+#include "bench_table.h"
+#include "bitnet/core/error.h"
 #include "bitnet/core/memory.h"
 #include "bitnet/core/thread_pool.h"
 #include "bitnet/kernels/cpu.h"
 #include "commands.h"
 #include "errors.h"
 #include "interrupt.h"
-#include "progress.h"
-#include "terminal.h"
-#include "text.h"
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
-#include <numeric>
 #include <utility>
-
-#include <fmt/format.h>
 
 namespace bitnet::cli {
 namespace {
 
 constexpr const char* kFooter = R"(Examples:
   bitnet bench -m model.gguf
-  bitnet bench -m model.gguf -p 128,512 -n 128 -t 1,2,4 -r 5 --json
+  bitnet bench -m model.gguf -p 128,512 -n 128 -t 1,2,4 -r 5 --roofline --json > today.json
+  bitnet bench -m model.gguf -p 0 -n 64 --depth 0,1024,3500 --kv f16
+  bitnet bench -m model.gguf -p 0 -n 64 --sequences 1,2,4,8
+  bitnet bench -m model.gguf -p 0 -n 0 --startup --kernels
+  bitnet bench -m model.gguf --compare today.json --threshold 3
 
-ppN: N tokens appended at once from position 0 (prefill). tgN: N tokens appended one by one (decode).
-A count of 0 leaves a test out.)";
+ppN: N tokens appended at once from position 0 (prefill). tgN: N tokens appended one by one (decode);
+tgN@D: after D others; tgNxS: in S sequences at once, tokens of all counted. A count of 0 leaves a test out.)";
 
-struct BenchOptions {
-  std::vector<int64_t> prefill = {512};
-  std::vector<int64_t> decode = {128};
-  std::vector<int> threads;
-  int repeats = 3;
-  int warmup = 1;
-  std::string kv = "f32";
-};
-
-struct BenchTest {
-  bool prefill;
-  int64_t tokens;
-  [[nodiscard]] std::string name() const { return fmt::format("{}{}", prefill ? "pp" : "tg", tokens); }
-};
-
-struct BenchRow {
-  std::string test;
-  int threads = 0;
-  double median = 0, min = 0, max = 0;
-};
-
-std::vector<BenchTest> tests_of(const BenchOptions& options, int64_t context) {
-  std::vector<BenchTest> tests;
-  for (const int64_t tokens : options.prefill) tests.push_back({true, tokens});
-  for (const int64_t tokens : options.decode) tests.push_back({false, tokens});
-  std::erase_if(tests, [](const BenchTest& test) { return test.tokens == 0; });
+/// All tests with one number of threads; adds to json["rows"] and, with --roofline, to json["roofline"].
+void bench_threads(const std::shared_ptr<const Model>& model, const std::vector<BenchTest>& tests,
+                   int threads, const BenchOptions& options, CommonOptions common, Json& json) {
+  common.threads = threads;
+  CacheOptions cache{.context = 1, .kv = options.kv, .exact_head = options.exact_head};
+  int64_t most_sequences = 1;
   for (const BenchTest& test : tests) {
-    if (test.tokens <= context) continue;
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} does not fit: the model's context is {} tokens", test.name(), context),
-                fmt::format("give -p and -n at most {}", context));
+    cache.context = std::max(cache.context, test.tokens + test.depth);
+    most_sequences = std::max(most_sequences, test.sequences);
   }
-  if (tests.empty())
-    throw Error(ErrorCode::kInvalidArgument, "both -p and -n are 0: there is nothing to measure");
-  return tests;
+  MachineBound before;
+  if (options.roofline) before = measure_machine(threads, common.isa);
+  Engine engine(model, session_options(common, cache));
+  std::vector<Sequence> sequences;
+  for (int64_t i = 0; i < most_sequences; ++i) sequences.push_back(engine.sequence());
+  json["isa"] = engine.isa();
+  Json rows = Json::array();
+  for (const BenchTest& test : tests) rows.push_back(measure_speed(engine, sequences, test, options));
+  json["resident_bytes"] =
+      std::max(json.value("resident_bytes", int64_t{0}), process_memory().resident_bytes);
+  if (options.roofline) {
+    const Json machine = describe_bound(before, measure_machine(threads, common.isa));
+    for (size_t i = 0; i < tests.size(); ++i)
+      add_bound(rows[i], tests[i], work_of(tests[i], *model, sequences.front()), machine);
+    json["roofline"].push_back(machine);
+  }
+  for (Json& row : rows) json["rows"].push_back(std::move(row));
 }
 
-/// Any ids do, as long as they differ: equal tokens would fetch one embedding row from the cache.
-std::vector<int32_t> bench_ids(int64_t count, int64_t vocab_size) {
-  constexpr int64_t kStride = 7919;  // a prime: the ids wander over the whole vocabulary
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < count; ++i) ids.push_back(static_cast<int32_t>((i + 1) * kStride % vocab_size));
-  return ids;
-}
-
-double tokens_per_second(Session& session, const BenchTest& test, std::span<const int32_t> ids) {
-  session.truncate(0);
-  const auto start = std::chrono::steady_clock::now();
-  if (test.prefill) {
-    session.append(ids);
-  } else {
-    for (size_t i = 0; i < ids.size(); ++i) {
-      throw_if_interrupted();
-      session.append(ids.subspan(i, 1));
-    }
-  }
-  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  return static_cast<double>(test.tokens) / elapsed.count();
-}
-
-BenchRow measure(Session& session, const BenchTest& test, const BenchOptions& options) {
-  const std::vector<int32_t> ids = bench_ids(test.tokens, session.model().config().vocab_size);
-  for (int i = 0; i < options.warmup; ++i) {
-    throw_if_interrupted();
-    tokens_per_second(session, test, ids);
-  }
-  std::vector<double> speeds;
-  for (int i = 0; i < options.repeats; ++i) {
-    throw_if_interrupted();
-    speeds.push_back(tokens_per_second(session, test, ids));
-  }
-  std::sort(speeds.begin(), speeds.end());
-  const size_t middle = speeds.size() / 2;
-  const double median = speeds.size() % 2 == 1 ? speeds[middle] : (speeds[middle - 1] + speeds[middle]) / 2;
-  return {test.name(), session.threads(), median, speeds.front(), speeds.back()};
-}
-
-Json describe(const BenchOptions& options, const Model& model, const std::string& isa) {
-  const CpuFeatures& cpu = cpu_features();
+Json describe(const BenchOptions& options, const Model& model) {
   return {{"model", model.path().string()},
           {"model_bytes", model.weight_bytes()},
-          {"isa", isa},
-          {"cpu", cpu.model},
+          {"isa", ""},
+          {"cpu", cpu_features().model},
           {"version", BITNET_VERSION},
           {"build", BITNET_BUILD_TYPE},
           {"kv", options.kv},
+          {"exact_head", options.exact_head},
           {"repeats", options.repeats},
-          {"warmup", options.warmup}};
-}
-
-std::string table(const Json& json) {
-  std::string text =
-      fmt::format("{}, {} kernels, {}\n", escape_controls(json["model"].get<std::string>()),
-                  json["isa"].get<std::string>(), escape_controls(json["cpu"].get<std::string>())) +
-      fmt::format("{:<10} {:>7} {:>16} {:>12} {:>12}\n", "test", "threads", "tokens/s median", "min", "max");
-  for (const Json& row : json["rows"]) {
-    const Json& speed = row["tokens_per_second"];
-    text += fmt::format("{:<10} {:>7} {:>16.2f} {:>12.2f} {:>12.2f}\n", row["test"].get<std::string>(),
-                        row["threads"].get<int>(), speed["median"].get<double>(), speed["min"].get<double>(),
-                        speed["max"].get<double>());
-  }
-  return text + fmt::format("weights {}, peak memory {}\n", format_bytes(json["model_bytes"]),
-                            format_bytes(json["peak_memory_bytes"]));
+          {"warmup", options.warmup},
+          {"rows", Json::array()}};
 }
 
 int bench(const BenchOptions& options, const CommonOptions& common) {
   const InterruptScope interrupt_scope;
-  const auto model = load_model(common);
-  const std::vector<BenchTest> tests = tests_of(options, model->config().max_position);
   std::vector<int> thread_counts = options.threads;
   if (thread_counts.empty()) thread_counts.push_back(ThreadPool::available());
-  CacheOptions cache{.context = 0, .kv = options.kv};
-  for (const BenchTest& test : tests) cache.context = std::max(cache.context, test.tokens);
-  Json rows = Json::array();
-  std::string isa;
-  for (const int threads : thread_counts) {
-    CommonOptions with_threads = common;
-    with_threads.threads = threads;
-    Session session = open_session(model, with_threads, cache);
-    isa = session.isa();
-    for (const BenchTest& test : tests) {
-      const BenchRow row = measure(session, test, options);
-      rows.push_back({{"test", row.test},
-                      {"threads", row.threads},
-                      {"tokens_per_second", {{"median", row.median}, {"min", row.min}, {"max", row.max}}}});
+  const Json earlier = options.compare.empty() ? Json() : read_bench(options.compare);
+  Json startup = Json::array();
+  if (options.startup) {
+    for (const int threads : thread_counts) {
+      for (Json& row : measure_startup(options, common, threads)) startup.push_back(std::move(row));
     }
   }
-  Json json = describe(options, *model, isa);
-  json["rows"] = rows;
+  const auto model = load_model(common);
+  const std::vector<BenchTest> tests = bench_tests(options, model->config().max_position);
+  if (tests.empty() && !options.startup && !options.roofline && !options.kernels)
+    throw Error(ErrorCode::kInvalidArgument, "both -p and -n are 0: there is nothing to measure");
+  Json json = describe(options, *model);
+  for (const int threads : thread_counts) bench_threads(model, tests, threads, options, common, json);
+  if (options.startup) json["startup"] = std::move(startup);
+  if (options.kernels) {
+    json["kernels"] = Json::array();
+    for (const int threads : thread_counts) {
+      for (Json& row : measure_kernel_rows(*model, options, threads, common.isa))
+        json["kernels"].push_back(std::move(row));
+    }
+  }
   json["peak_memory_bytes"] = process_memory().peak_resident_bytes;
+  if (!earlier.is_null())
+    json["comparison"] = compare_benches(earlier, json, options.compare, options.threshold);
   if (common.json) {
     print_json(json);
   } else {
-    write_out(table(json));
+    write_out(bench_table(json));
   }
-  return kExitOk;
+  return !earlier.is_null() && json["comparison"]["slower"] > 0 ? kExitSlower : kExitOk;
+}
+
+constexpr int64_t kMostTokens = int64_t{1} << 24;
+
+void add_list_option(CLI::App& command, const char* name, std::vector<int64_t>& list, const char* text) {
+  command.add_option(name, list, text)
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{0}, kMostTokens))
+      ->type_name("N,...")
+      ->capture_default_str();
+}
+
+void add_run_options(CLI::App& command, BenchOptions& options) {
+  command.add_option("-t,--threads", options.threads, "Thread counts to measure (default: all available)")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N,...");
+  command.add_option("-r,--repeats", options.repeats, "Measurements of each test")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command.add_option("--warmup", options.warmup, "Runs before each measurement that do not count")
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str();
+  command.add_option("--kv", options.kv, "Type of the KV cache")
+      ->check(CLI::IsMember({"f32", "f16", "i8"}))
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -172,30 +143,33 @@ void add_bench_command(CLI::App& app, Program& program) {
   command.footer(kFooter);
   add_model_option(command, program.common);
   add_isa_option(command, program.common);
-  constexpr int64_t kMostTokens = int64_t{1} << 24;
-  command.add_option("-p,--prefill", options->prefill, "Prompt lengths to measure")
-      ->delimiter(',')
-      ->check(CLI::Range(int64_t{0}, kMostTokens))
-      ->type_name("N,...")
-      ->capture_default_str();
-  command.add_option("-n,--decode", options->decode, "Counts of generated tokens to measure")
-      ->delimiter(',')
-      ->check(CLI::Range(int64_t{0}, kMostTokens))
-      ->type_name("N,...")
-      ->capture_default_str();
-  command.add_option("-t,--threads", options->threads, "Thread counts to measure (default: all available)")
+  add_list_option(command, "-p,--prefill", options->prefill, "Prompt lengths to measure");
+  add_list_option(command, "-n,--decode", options->decode, "Counts of generated tokens to measure");
+  add_list_option(command, "--depth", options->depths, "Tokens in the cache before decoding");
+  command.add_option("--sequences", options->sequences, "Sequences to decode at once")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024))
-      ->type_name("N,...");
-  command.add_option("-r,--repeats", options->repeats, "Measurements of each test")
-      ->check(CLI::Range(1, 1000))
+      ->type_name("N,...")
       ->capture_default_str();
-  command.add_option("--warmup", options->warmup, "Runs before each measurement that do not count")
-      ->check(CLI::Range(0, 1000))
+  command.add_option("--fill-by", options->fill_by, "How the cache is filled up to the depth")
+      ->check(CLI::IsMember({"batch", "token"}))
       ->capture_default_str();
-  command.add_option("--kv", options->kv, "Type of the KV cache")
-      ->check(CLI::IsMember({"f32", "f16", "i8"}))
-      ->capture_default_str();
+  add_run_options(command, *options);
+  command.add_flag("--exact-head", options->exact_head, "Compute all logits instead of the best: slower");
+  command.add_flag("--startup", options->startup,
+                   "Time loading and the first token, with the files in the page cache and without");
+  command.add_flag("--roofline", options->roofline,
+                   "Measure memory and int8 speed before and after, and show each test's share of the bound");
+  command.add_flag("--kernels", options->kernels, "Time every kernel at the model's shapes");
+  CLI::Option* const compare =
+      command.add_option("--compare", options->compare, "Compare with an earlier --json")->type_name("FILE");
+  command
+      .add_option("--threshold", options->threshold,
+                  "Slower by more than this many percent is the exit code 5")
+      ->check(CLI::Range(0.0, 100.0))
+      ->type_name("PERCENT")
+      ->capture_default_str()
+      ->needs(compare);
 }
 
 }  // namespace bitnet::cli

@@ -115,15 +115,19 @@ std::shared_ptr<const Model> load_model(const CommonOptions& common) {
   return Model::load(find_model(common), options);
 }
 
-Session open_session(std::shared_ptr<const Model> model, const CommonOptions& common,
-                     const CacheOptions& cache) {
+SessionOptions session_options(const CommonOptions& common, const CacheOptions& cache) {
   SessionOptions options;
   options.threads = common.threads;
   options.isa = common.isa;
   options.context = cache.context;
-  options.kv_type = cache.kv == "f16" ? DType::kF16 : cache.kv == "i8" ? DType::kI8 : DType::kF32;
+  options.kv_type = *dtype_from_name(cache.kv);
   options.exact_head = cache.exact_head;
-  return Session(std::move(model), options);
+  return options;
+}
+
+Session open_session(std::shared_ptr<const Model> model, const CommonOptions& common,
+                     const CacheOptions& cache) {
+  return Session(std::move(model), session_options(common, cache));
 }
 
 }  // namespace bitnet::cli

@@ -48,6 +48,7 @@ void start_logging(const CommonOptions& common);
 
 /// find_model() loaded, with a progress bar.
 [[nodiscard]] std::shared_ptr<const Model> load_model(const CommonOptions& common);
+[[nodiscard]] SessionOptions session_options(const CommonOptions& common, const CacheOptions& cache = {});
 [[nodiscard]] Session open_session(std::shared_ptr<const Model> model, const CommonOptions& common,
                                    const CacheOptions& cache = {});
 

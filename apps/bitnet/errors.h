@@ -14,6 +14,7 @@ enum ExitCode : int {
   kExitUsage = 2,
   kExitBadInput = 3,
   kExitUnsupported = 4,
+  kExitSlower = 5,
   kExitInterrupted = 130,
 };
 

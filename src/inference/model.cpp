@@ -160,6 +160,16 @@ ChatTemplate Model::chat_template() const {
 int64_t Model::weight_bytes() const {
   return impl_->weight_bytes;
 }
+int64_t Model::decode_bytes() const {
+  const auto embedding = static_cast<int64_t>(impl_->embedding.bytes.size());
+  const auto head = static_cast<int64_t>(impl_->head.bytes.size());
+  const int64_t beside_layers = embedding + (config().tied_head ? 0 : head);
+  if (!impl_->int8_head) return impl_->weight_bytes - beside_layers + head;
+  return impl_->weight_bytes - beside_layers;  // the int8 head is read instead of the stored one
+}
+DType Model::head_type() const {
+  return impl_->head.dtype;
+}
 
 const Tokenizer& Model::require_tokenizer() const {
   if (impl_->tokenizer == nullptr) {

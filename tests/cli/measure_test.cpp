@@ -9,7 +9,6 @@ namespace {
 
 using CliLogits = CliTest;
 using CliPerplexity = CliTest;
-using CliBench = CliTest;
 
 std::vector<float> read_logits(const std::string& path, const Shape& shape) {
   const SafetensorsFile file = SafetensorsFile::open(path);
@@ -56,32 +55,6 @@ TEST_F(CliPerplexity, ATextIsPredictedWholeWhateverTheWindow) {
   EXPECT_EQ(json_with_model({"perplexity", "-f", file, "--window", "50"})["tokens"], tokens);
   expect_error(with_model({"perplexity", "-f", file, "--window", "500"}), 2, "window");
   expect_error(with_model({"perplexity", "-p", ""}), 2, "empty");
-}
-
-TEST_F(CliBench, MeasuresPrefillAndDecodeForEachThreadCount) {
-  const Json json =
-      json_with_model({"bench", "-p", "16", "-n", "4", "-t", "1,2", "-r", "2", "--warmup", "0"});
-  ASSERT_EQ(json["rows"].size(), 4u);
-  EXPECT_EQ(json["rows"][0]["test"], "pp16");
-  EXPECT_EQ(json["rows"][1]["test"], "tg4");
-  EXPECT_EQ(json["rows"][2]["threads"], 2);
-  for (const Json& row : json["rows"]) {
-    const Json& speed = row["tokens_per_second"];
-    EXPECT_GT(speed["min"].get<double>(), 0);
-    EXPECT_LE(speed["min"].get<double>(), speed["median"].get<double>());
-    EXPECT_LE(speed["median"].get<double>(), speed["max"].get<double>());
-  }
-  EXPECT_GT(json["peak_memory_bytes"].get<int64_t>(), 0);
-  EXPECT_GT(json["model_bytes"].get<int64_t>(), 0);
-  EXPECT_TRUE(json["isa"].is_string());
-  EXPECT_TRUE(json["cpu"].is_string());
-}
-
-TEST_F(CliBench, RefusesWhatDoesNotFitTheContext) {
-  const ProgramResult result = with_model({"bench", "-p", "512"});
-  expect_error(result, 2, "context");
-  EXPECT_THAT(result.err, HasSubstr("hint: "));
-  EXPECT_EQ(with_model({"bench", "-p", "0", "-n", "0"}).exit_code, 2);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "bitnet/core/dtype.h"
 #include "bitnet/model/config.h"
 #include "bitnet/tokenizer/chat_template.h"
 #include "bitnet/tokenizer/tokenizer.h"
@@ -39,6 +40,10 @@ class Model {
   [[nodiscard]] ChatTemplate chat_template() const;
   /// Bytes of the weights as the kernels read them, and of the embedding and head.
   [[nodiscard]] int64_t weight_bytes() const;
+  /// Bytes of weights that one decoded token reads: all linear layers, and the head as append_top() scans it.
+  [[nodiscard]] int64_t decode_bytes() const;
+  /// Element type of the head's matrix.
+  [[nodiscard]] DType head_type() const;
 
   struct Impl;  // src/inference/model_impl.h
   [[nodiscard]] const Impl& impl() const { return *impl_; }
