@@ -5,6 +5,7 @@
 #include "inference/forward.h"
 #include "inference/kv_cache.h"
 #include "inference/model_impl.h"
+#include "inference/prefix_cache.h"
 
 #include <algorithm>
 #include <array>
@@ -103,6 +104,20 @@ void Sequence::shift(int64_t keep, int64_t count) {
   if (count == 0) return;
   impl_->cache.shift(impl_->table, keep + count, impl_->position, count, impl_->model->impl().inv_freq);
   impl_->position -= count;
+}
+
+void Sequence::save(const std::filesystem::path& path, std::span<const int32_t> tokens) const {
+  if (std::ssize(tokens) > impl_->position) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("cannot save {} tokens: the cache holds {}", tokens.size(), impl_->position));
+  }
+  save_prefix(path, impl_->model->impl(), impl_->cache, tokens);
+}
+
+std::vector<int32_t> Sequence::load(const std::filesystem::path& path) {
+  std::vector<int32_t> tokens = load_prefix(path, impl_->model->impl(), impl_->cache);
+  impl_->position = std::ssize(tokens);
+  return tokens;
 }
 
 struct Engine::Impl {

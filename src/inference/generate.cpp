@@ -100,9 +100,12 @@ class Generation {
     result_.prompt_tokens = static_cast<int64_t>(prompt.size());
     // The text goes on from the prompt's: a leading space stays, and a character begun there is finished
     // here.
-    for (const int32_t id : prompt) {
-      if (decoder_) (void)decoder_->push(id);
+    for (const auto ids : {std::span<const int32_t>(options_.earlier_tokens), prompt}) {
+      for (const int32_t id : ids) {
+        if (decoder_) (void)decoder_->push(id);
+      }
     }
+    lookahead_.recall(options_.earlier_tokens);
     const auto start = Clock::now();
     lookahead_.append_prompt(prompt);
     result_.prefill_seconds = seconds_since(start);

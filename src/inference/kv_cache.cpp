@@ -163,4 +163,25 @@ void KvCache::shift(const kernels::KernelTable& table, int64_t from, int64_t end
   }
 }
 
+std::vector<std::span<std::byte>> KvCache::parts(int64_t positions) {
+  std::vector<std::span<std::byte>> parts;
+  const auto add = [&parts](AlignedBuffer& buffer, int64_t first, int64_t count, int64_t element_bytes) {
+    parts.emplace_back(buffer.data() + first * element_bytes, static_cast<size_t>(count * element_bytes));
+  };
+  for (int64_t piece = 0; piece < layers_ * kv_heads_; ++piece) {
+    add(keys_, key_index(piece, 0), round_up(positions, kLanes) * head_dim_, element_bytes_);
+    add(values_, value_index(piece, 0), positions * value_dim_, element_bytes_);
+    if (dtype_ != DType::kI8) continue;
+    add(scales_, 2 * piece * positions_, positions, sizeof(float));
+    add(scales_, (2 * piece + 1) * positions_, positions, sizeof(float));
+  }
+  return parts;
+}
+
+std::vector<std::span<const std::byte>> KvCache::parts(int64_t positions) const {
+  std::vector<std::span<const std::byte>> parts;
+  for (const std::span<std::byte> part : const_cast<KvCache*>(this)->parts(positions)) parts.push_back(part);
+  return parts;
+}
+
 }  // namespace bitnet

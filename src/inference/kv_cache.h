@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace bitnet {
 
@@ -46,6 +47,11 @@ class KvCache {
   /// values, rounded again). `inv_freq` is [head_dim / 2].
   void shift(const kernels::KernelTable& table, int64_t from, int64_t end, int64_t count,
              std::span<const float> inv_freq);
+
+  /// The memory that positions [0, positions) occupy, in an order that depends on the cache's type and the
+  /// model alone: for each piece keys (whole blocks of 16 positions), values and, with kI8, their scales.
+  [[nodiscard]] std::vector<std::span<const std::byte>> parts(int64_t positions) const;
+  [[nodiscard]] std::vector<std::span<std::byte>> parts(int64_t positions);
 
  private:
   /// Index of a head's piece among all.

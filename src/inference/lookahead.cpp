@@ -8,11 +8,15 @@ namespace bitnet {
 Lookahead::Lookahead(Session& session, Sampler& sampler, PromptLookup lookup)
     : session_(session), sampler_(sampler), lookup_(std::move(lookup)) {}
 
-void Lookahead::append_prompt(std::span<const int32_t> ids) {
+void Lookahead::recall(std::span<const int32_t> ids) {
   for (const int32_t id : ids) {
     sampler_.accept(id);
     lookup_.push(id);
   }
+}
+
+void Lookahead::append_prompt(std::span<const int32_t> ids) {
+  recall(ids);
   compute(ids, 1);
 }
 

@@ -18,6 +18,8 @@ class Lookahead {
  public:
   Lookahead(Session& session, Sampler& sampler, PromptLookup lookup);
 
+  /// Takes the tokens as the text's that the session already holds.
+  void recall(std::span<const int32_t> ids);
   void append_prompt(std::span<const int32_t> ids);
   /// The next token.
   [[nodiscard]] int32_t sample();

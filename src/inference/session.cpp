@@ -99,4 +99,12 @@ void Session::shift(int64_t keep, int64_t count) {
   impl_->sequence.shift(keep, count);
 }
 
+void Session::save(const std::filesystem::path& path, std::span<const int32_t> tokens) const {
+  impl_->sequence.save(path, tokens);
+}
+
+std::vector<int32_t> Session::load(const std::filesystem::path& path) {
+  return impl_->sequence.load(path);
+}
+
 }  // namespace bitnet

@@ -212,7 +212,7 @@ struct AttentionMergeArgs {
 /// for each sub-block. Over lanes l < 16, block by block:
 ///   H[l] = sum s[i / 16] c[i] x[i] over the i of the block with 4 (i / 16 % 4) + i % 8 / 2 = l
 ///   y[l] = fma(d, fma(s[l], offset[l], float(H[l])), y[l])
-///   bound[l] = fma(|d|, |s[l]| * weight[l], bound[l])
+///   bound[l] = fma(|d s[l]|, weight[l], bound[l])
 /// and y, bound = tree(lanes). int32 bound: 16 * 128 * 63 * 16383 < 2^31. Callers give offset = -32 sum x of
 /// the sub-block. Rows of x are 64-byte aligned, x_stride a multiple of 32.
 struct ScanQ6KArgs {

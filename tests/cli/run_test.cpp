@@ -97,6 +97,41 @@ TEST_F(CliRun, AFullContextStopsOrShifts) {
   EXPECT_EQ(shifted["ids"].size(), 60u);
 }
 
+TEST_F(CliRun, GuessesAndTheExactHeadDoNotChangeTheText) {
+  const std::vector<std::string> plain{"run", "--ids",    "1,2,3,1,2,3,1,2", "-n",
+                                       "30",  "--greedy", "--ignore-eos"};
+  const Json expected = json_with_model(plain);
+  EXPECT_FALSE(expected.contains("drafted_tokens"));
+  std::vector<std::string> guessing = plain, exact = plain;
+  guessing.insert(guessing.end(), {"--speculate", "4"});
+  exact.push_back("--exact-head");
+  const Json guessed = json_with_model(guessing);
+  EXPECT_EQ(guessed["ids"], expected["ids"]);
+  EXPECT_GT(guessed["drafted_tokens"].get<int>(), 0);
+  EXPECT_LE(guessed["accepted_tokens"].get<int>(), guessed["drafted_tokens"].get<int>());
+  EXPECT_EQ(json_with_model(exact)["ids"], expected["ids"]);
+}
+
+TEST_F(CliRun, APromptCacheSavesTheCommonPrefix) {
+  const auto run = [&](const std::string& ids) {
+    return json_with_model(
+        {"run", "--ids", ids, "-n", "8", "--greedy", "--ignore-eos", "--prompt-cache", path("prompt.kv")});
+  };
+  const Json first = run("1,2,3,4,5");
+  EXPECT_EQ(first["reused_tokens"], 0);
+  const Json again = run("1,2,3,4,5");
+  EXPECT_EQ(again["reused_tokens"], 4);
+  EXPECT_EQ(again["ids"], first["ids"]);
+  const Json other = run("1,2,3,9,9,9");
+  EXPECT_EQ(other["reused_tokens"], 3);
+  EXPECT_EQ(other["ids"],
+            json_with_model({"run", "--ids", "1,2,3,9,9,9", "-n", "8", "--greedy", "--ignore-eos"})["ids"]);
+  EXPECT_EQ(run("1,2,3,9,9,9,8")["reused_tokens"], 6);
+  expect_error(
+      run_program({"run", "-m", model(), "--ids", "1,2", "--kv", "f16", "--prompt-cache", path("prompt.kv")}),
+      4, "another type");
+}
+
 TEST_F(CliRun, AModelWithoutATokenizerRunsFromIds) {
   ASSERT_EQ(run_program({"convert", model(), "-o", path("bare")}).exit_code, 0);
   std::filesystem::remove(path("bare/tokenizer.json"));

@@ -63,7 +63,7 @@ void add_block(Lanes& lanes, const uint8_t* unit, const int16_t* x, const float*
     ASSERT_EQ(h[i], static_cast<int32_t>(h[i]));
     const float codes = static_cast<float>(h[i]);
     lanes.y[i] = std::fma(d, std::fma(scale, offset[i], codes), lanes.y[i]);
-    lanes.bound[i] = std::fma(std::fabs(d), std::fabs(scale) * weight[i], lanes.bound[i]);
+    lanes.bound[i] = std::fma(std::fabs(d * scale), weight[i], lanes.bound[i]);
   }
 }
 

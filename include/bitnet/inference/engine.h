@@ -3,10 +3,12 @@
 #include "bitnet/inference/session.h"
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace bitnet {
 
@@ -24,6 +26,9 @@ class Sequence {
   /// As Session::truncate and Session::shift.
   void truncate(int64_t position);
   void shift(int64_t keep, int64_t count);
+  /// As Session::save and Session::load.
+  void save(const std::filesystem::path& path, std::span<const int32_t> tokens) const;
+  [[nodiscard]] std::vector<int32_t> load(const std::filesystem::path& path);
 
  private:
   friend class Engine;

@@ -29,6 +29,8 @@ struct GenerateOptions {
   std::vector<int32_t> stop_tokens;       ///< over and above the model's
   bool ignore_stop_tokens = false;        ///< benchmarks
   bool context_shift = false;             ///< when full: keep `keep_tokens`, drop half of the rest, go on
+  std::vector<int32_t> earlier_tokens;    ///< in the session before the prompt: penalties, guesses and text
+                                          ///< go on from them
   int64_t keep_tokens = -1;               ///< -1: the prompt's BOS (or 4 tokens)
   /// Prompt lookup: guess up to draft_tokens tokens (0: off) from the last place of the prompt or the text
   /// where its last draft_ngram (or fewer) tokens stood, and check them in one pass. Same text, sooner where

@@ -65,6 +65,15 @@ class Session {
   /// rotated to the new positions).
   void shift(int64_t keep, int64_t count);
 
+  /// Saves what the first tokens.size() tokens left in the cache; `tokens` are they. Replaces the file
+  /// atomically. Throws kInvalidArgument (more tokens than position()), kIo.
+  void save(const std::filesystem::path& path, std::span<const int32_t> tokens) const;
+  /// Puts what save() wrote in place of the cache's content and returns the tokens; position() is their
+  /// number. What follows is bit for bit as if they had been appended here. Throws kNotFound, kIo,
+  /// kCorruptData (no such file, damaged), kUnsupported (another model, KV type, more tokens than the
+  /// context); the cache is then as before.
+  [[nodiscard]] std::vector<int32_t> load(const std::filesystem::path& path);
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

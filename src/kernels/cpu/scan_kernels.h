@@ -32,13 +32,12 @@ void scan_q6_k_row(const ScanQ6KArgs& a, int64_t row, int64_t token) {
           I::add(sum[t], half, a.x + (token + t) * a.x_stride + col + 128 * h);
     }
     const V scale = V::from_i8(reinterpret_cast<const int8_t*>(w + kQ6Scales));
-    const V magnitude = V::max(scale, V::sub(V::zero(), scale));
-    const float d = V::f16_to_f32(static_cast<uint16_t>(w[kQ6Scale] | (w[kQ6Scale + 1] << 8)));
-    const V factor = V::broadcast(d), positive = V::broadcast(d < 0 ? -d : d);
+    const V d = V::broadcast(V::f16_to_f32(static_cast<uint16_t>(w[kQ6Scale] | (w[kQ6Scale + 1] << 8))));
+    const V step = V::mul(d, scale), magnitude = V::max(step, V::sub(V::zero(), step));
     BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {
       const int64_t sub_block = (token + t) * a.sub_block_stride + col / kLanes;
-      y[t] = V::fma(factor, V::fma(scale, V::load(a.offset + sub_block), I::lanes(sum[t])), y[t]);
-      bound[t] = V::fma(positive, V::mul(magnitude, V::load(a.weight + sub_block)), bound[t]);
+      y[t] = V::fma(d, V::fma(scale, V::load(a.offset + sub_block), I::lanes(sum[t])), y[t]);
+      bound[t] = V::fma(magnitude, V::load(a.weight + sub_block), bound[t]);
     }
   }
   BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {

@@ -13,8 +13,9 @@ namespace bitnet::kernels::avx2 {
 namespace {
 
 struct Scan {
-  // Products scale * code <= 128 * 63 as int16. Unpacking bytes to words leaves the first eight weights of
-  // each sub-block in one register and the other eight in the next, as the lanes of kernel_table.h want it.
+  // Products scale * code <= 128 * 63 as int16: the high half of (256 scale) (256 code). Unpacking bytes to
+  // words leaves the first eight weights of each sub-block in one register and the other eight in the next,
+  // as the lanes of kernel_table.h want it.
   struct Q6Half {
     __m256i weights[8];
   };
@@ -25,15 +26,17 @@ struct Scan {
   static Q6Half half(const uint8_t* unit, int h) {
     __m256i codes[4];
     unpack_half(unit + 64 * h, unit + 128 + 32 * h, codes);
-    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(unit + 192 + 8 * h));
-    const __m128i pair = _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    // A byte below each scale: the shuffle's index 0x80 gives zero.
+    const __m256i scales =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(unit + 192)));
+    const __m256i lane = _mm256_inserti128_si256(_mm256_set1_epi16(0x0080), _mm_set1_epi16(0x0180), 1);
     Q6Half half;
     BITNET_UNROLL for (int c = 0; c < 4; ++c) {
-      const __m128i index = _mm_add_epi8(pair, _mm_set1_epi8(static_cast<char>(2 * c)));
-      const __m256i scale = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(bytes, index));
-      const __m256i zero = _mm256_setzero_si256();
-      half.weights[2 * c] = _mm256_mullo_epi16(_mm256_unpacklo_epi8(codes[c], zero), scale);
-      half.weights[2 * c + 1] = _mm256_mullo_epi16(_mm256_unpackhi_epi8(codes[c], zero), scale);
+      const auto first = static_cast<int16_t>((8 * h + 2 * c) << 8);
+      const __m256i index = _mm256_add_epi16(lane, _mm256_set1_epi16(first));
+      const __m256i scale = _mm256_shuffle_epi8(scales, index), zero = _mm256_setzero_si256();
+      half.weights[2 * c] = _mm256_mulhi_epi16(_mm256_unpacklo_epi8(zero, codes[c]), scale);
+      half.weights[2 * c + 1] = _mm256_mulhi_epi16(_mm256_unpackhi_epi8(zero, codes[c]), scale);
     }
     return half;
   }

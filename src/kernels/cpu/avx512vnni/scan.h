@@ -13,8 +13,9 @@ namespace bitnet::kernels::avx512vnni {
 namespace {
 
 struct Scan {
-  // Products scale * code <= 128 * 63 as int16. Unpacking bytes to words leaves the first eight weights of
-  // each sub-block in one register and the other eight in the next, as the lanes of kernel_table.h want it.
+  // Products scale * code <= 128 * 63 as int16: the high half of (256 scale) (256 code). Unpacking bytes to
+  // words leaves the first eight weights of each sub-block in one register and the other eight in the next,
+  // as the lanes of kernel_table.h want it.
   struct Q6Half {
     __m512i weights[4];
   };
@@ -25,16 +26,18 @@ struct Scan {
   static Q6Half half(const uint8_t* unit, int h) {
     __m512i codes[2];
     unpack_half(unit + 64 * h, unit + 128 + 32 * h, codes);
-    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(unit + 192 + 8 * h));
-    const __m512i scales = _mm512_castsi256_si512(_mm256_cvtepi8_epi32(bytes));
-    const __m512i pairs = _mm512_mask_blend_epi16(0xaaaaaaaau, scales, _mm512_slli_epi32(scales, 16));
-    const __m512i lane = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    // A byte below each scale: the shuffle's index 0x80 gives zero.
+    const __m512i scales =
+        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(unit + 192)));
+    const __m512i lane =
+        _mm512_inserti64x4(_mm512_castsi256_si512(pairs_of(0x0080, 0x0180)), pairs_of(0x0280, 0x0380), 1);
     Q6Half half;
     BITNET_UNROLL for (int c = 0; c < 2; ++c) {
-      const __m512i index = _mm512_add_epi32(lane, _mm512_set1_epi32(4 * c));
-      const __m512i scale = _mm512_permutexvar_epi32(index, pairs), zero = _mm512_setzero_si512();
-      half.weights[2 * c] = _mm512_mullo_epi16(_mm512_unpacklo_epi8(codes[c], zero), scale);
-      half.weights[2 * c + 1] = _mm512_mullo_epi16(_mm512_unpackhi_epi8(codes[c], zero), scale);
+      const auto first = static_cast<int16_t>((8 * h + 4 * c) << 8);
+      const __m512i index = _mm512_add_epi16(lane, _mm512_set1_epi16(first));
+      const __m512i scale = _mm512_shuffle_epi8(scales, index), zero = _mm512_setzero_si512();
+      half.weights[2 * c] = _mm512_mulhi_epi16(_mm512_unpacklo_epi8(zero, codes[c]), scale);
+      half.weights[2 * c + 1] = _mm512_mulhi_epi16(_mm512_unpackhi_epi8(zero, codes[c]), scale);
     }
     return half;
   }
@@ -60,6 +63,10 @@ struct Scan {
   }
 
  private:
+  static __m256i pairs_of(int low, int high) {
+    return _mm256_inserti128_si256(_mm256_set1_epi16(static_cast<int16_t>(low)),
+                                   _mm_set1_epi16(static_cast<int16_t>(high)), 1);
+  }
   // Half a block: 64 bytes of low nibbles and 32 bytes of high pairs give codes of two registers. Shifts of
   // 16-bit lanes let bits of neighbouring bytes in, which the masks take out.
   static void unpack_half(const uint8_t* low, const uint8_t* high, __m512i* codes) {
