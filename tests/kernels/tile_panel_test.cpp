@@ -87,6 +87,7 @@ TEST(TilePanel, IsExactForEveryTailOfColumnsAndTokens) {
 TEST(TilePanel, IsExactAcrossSlicesAndBatches) {
   random_ternary_problem(33, 3000, 35).check(emulated_table());
   random_ternary_problem(3, 13824, 130).check(emulated_table());
+  random_ternary_problem(3, 4112, 128).check(emulated_table());
   random_ternary_problem(3, 64, 1100).check(emulated_table());
 }
 

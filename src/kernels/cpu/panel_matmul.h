@@ -1,13 +1,14 @@
 #pragma once
 
 // The blocking of a ternary product with many tokens, written once. One unpacking serves many tokens: a slice
-// of the columns of a few groups (a panel) is unpacked to codes 0..2 in a buffer that stays in the L1 cache,
-// and multiplied with all tokens of a batch, whose activations stay in the L2 cache. Sums pass from slice to
+// of the columns of a few groups (a panel) is unpacked to codes 0..2 in a buffer that stays in a cache, and
+// multiplied with all tokens of a batch, whose activations stay in the L2 cache. Sums pass from slice to
 // slice through a buffer of int32: |sum of code * q| <= 2 * 128 * cols < 2^31 for cols < 2^23.
 //
 // A policy P of an instruction set provides
 //   kPanelGroups                 the most groups of a panel
 //   kSliceCols                   the most columns of a slice, a multiple of kUnitCols
+//   slice_cols(tokens)           the same for a batch of so many tokens
 //   kUnitCols                    codes are padded with zeros to a multiple of it (a multiple of 16)
 //   kBatchTokens, kBatchBytes    the most tokens of a batch, and bytes of their activations
 //   unpack(block, codes)         256 codes of a 64-byte block (quant/packed_ternary.h), in the order it likes
@@ -53,7 +54,8 @@ template <class P>
 void multiply_panel(const TernaryMatmulArgs& a, int64_t token, int64_t count, int64_t group, int64_t groups,
                     PanelScratch<P>& scratch) {
   const int64_t units = (a.padded_cols + P::kUnitCols - 1) / P::kUnitCols;
-  const int64_t slices = (a.padded_cols + P::kSliceCols - 1) / P::kSliceCols;
+  const int64_t slice_cols = P::slice_cols(count);
+  const int64_t slices = (a.padded_cols + slice_cols - 1) / slice_cols;
   for (int64_t i = 0; i < slices; ++i) {
     const int64_t first = units * i / slices * P::kUnitCols, end = units * (i + 1) / slices * P::kUnitCols;
     const int64_t cols = (end < a.padded_cols ? end : a.padded_cols) - first;

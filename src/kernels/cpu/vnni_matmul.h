@@ -69,7 +69,8 @@ void masked_tile(const TernaryMatmulArgs& a, int64_t token, int64_t vector) {
   }
 }
 
-// More tokens: each block is unpacked to codes 0..2 once and serves kTokens tokens, one accumulator each:
+// More tokens: each block is unpacked to codes 0..2 once and serves kTokens tokens. Where registers are left,
+// even and odd s have their own accumulators, so that more products are under way.
 // |accumulator| <= 2 * 128 * cols < 2^31 for cols < 2^23.
 template <class V, int kTokens, int kVectors>
 void unpacked_tile(const TernaryMatmulArgs& a, int64_t token, int64_t vector) {
@@ -78,9 +79,12 @@ void unpacked_tile(const TernaryMatmulArgs& a, int64_t token, int64_t vector) {
   const int64_t next_tile = (kVectors * V::kRows + 15) / 16 * group_bytes;
   const uint8_t* w = vector_at<V>(a, vector);
   const int8_t* q = a.q + token * a.q_stride;
-  Int sum[kTokens][kVectors];
+  constexpr int kSets = 2 * kTokens * kVectors <= V::kAccumulators ? 2 : 1;
+  Int sum[kTokens][kVectors][kSets];
   BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {
-    BITNET_UNROLL for (int v = 0; v < kVectors; ++v) sum[t][v] = V::zero();
+    BITNET_UNROLL for (int v = 0; v < kVectors; ++v) {
+      BITNET_UNROLL for (int i = 0; i < kSets; ++i) sum[t][v][i] = V::zero();
+    }
   }
   for (int64_t block = 0; block < a.padded_cols / 16; ++block, w += 64, q += 16) {
     Int packed[kVectors];
@@ -93,13 +97,15 @@ void unpacked_tile(const TernaryMatmulArgs& a, int64_t token, int64_t vector) {
       BITNET_UNROLL for (int v = 0; v < kVectors; ++v) codes[v] = V::code(packed[v], s);
       BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {
         const Int activations = V::broadcast4(q + t * a.q_stride + 4 * s);
-        BITNET_UNROLL for (int v = 0; v < kVectors; ++v) V::dot(sum[t][v], codes[v], activations);
+        BITNET_UNROLL for (int v = 0; v < kVectors; ++v) V::dot(sum[t][v][s % kSets], codes[v], activations);
       }
     }
   }
   BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {
-    BITNET_UNROLL for (int v = 0; v < kVectors; ++v)
-        V::store_rows(a, token + t, (vector + v) * V::kRows, sum[t][v]);
+    BITNET_UNROLL for (int v = 0; v < kVectors; ++v) {
+      const Int total = kSets == 2 ? V::add(sum[t][v][0], sum[t][v][kSets - 1]) : sum[t][v][0];
+      V::store_rows(a, token + t, (vector + v) * V::kRows, total);
+    }
   }
 }
 

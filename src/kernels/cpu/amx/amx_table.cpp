@@ -15,7 +15,7 @@ namespace bitnet::kernels::amx {
 namespace {
 
 // Below, unpacking for the tiles costs more than they save (kernels_benchmark, ternary/*/tokens:*/amx).
-constexpr int64_t kLeastTokens = 13;
+constexpr int64_t kLeastTokens = 17;
 
 void ternary_matmul(const TernaryMatmulArgs& a) {
   if (a.tokens < kLeastTokens)

@@ -33,8 +33,11 @@ constexpr int codes_tile(int j) {
 
 template <class Tiles>
 struct TilePanel : Tiles {
-  // 16 KiB of codes: a third of the L1 cache of the processors with AMX. A batch: most of their L2 cache.
-  static constexpr int64_t kPanelGroups = 2, kSliceCols = 512, kUnitCols = kTileCols;
+  // Whole columns keep the sums in tiles, and each page of activations is entered once: what matters for many
+  // tokens. For few, the codes that are written and soon read again shall not leave the L1 cache.
+  static constexpr int64_t kPanelGroups = 2, kSliceCols = 4096, kUnitCols = kTileCols;
+  static int64_t slice_cols(int64_t tokens) { return tokens < 128 ? 512 : kSliceCols; }
+  // A batch: most of the L2 cache (2 MiB) of the processors with AMX.
   static constexpr int64_t kBatchTokens = 512, kBatchBytes = int64_t{3} << 19;
 
   // 32 tokens at a time, then what is left.
@@ -81,8 +84,6 @@ struct TilePanel : Tiles {
   static void add_products(const int8_t* q, int64_t q_stride, const uint8_t* codes, int64_t group_bytes,
                            int64_t tiles) {
     for (int64_t k = 0; k < tiles; ++k, q += kTileCols, codes += kTileBytes) {
-      for (int64_t t = 0; t < kTokenTiles * kTileTokens; ++t)
-        __builtin_prefetch(q + t * q_stride + kTileCols);
       Tiles::template load<codes_tile(0)>(codes, kTileCols);
       Tiles::template load<tokens_tile(0)>(q, q_stride);
       Tiles::template multiply<sums_tile(0, 0), tokens_tile(0), codes_tile(0)>();

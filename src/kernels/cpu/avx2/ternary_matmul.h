@@ -83,6 +83,7 @@ void tile(const TernaryMatmulArgs& a, int64_t token, int64_t group, int64_t half
     BITNET_UNROLL for (int t = 0; t < kTokens; ++t) sum16[t] = _mm256_setzero_si256();
     for (; block < stop; ++block, w += kBlockBytes, q += kBlockCols) {
       const __m256i packed = load_half(w);
+      __builtin_prefetch(w + blocks * kBlockBytes);
       BITNET_UNROLL for (int s = 0; s < 4; ++s) {
         const __m256i codes = code(packed, s);
         BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {

@@ -52,12 +52,9 @@ struct Int32x16 {
   }
 };
 
-// 12 tokens x 2 groups; 13 to 24 tokens x 1 group, so that blocks are unpacked once for all of them.
+// Two groups at a time: one broadcast of activations serves two products.
 void ternary_matmul(const TernaryMatmulArgs& a) {
-  if (12 < a.tokens && a.tokens <= 24)
-    multiply_tokens<Int32x16, 1>(a, 0, a.tokens);
-  else
-    multiply_batches<Int32x16, 2>(a);
+  multiply_batches<Int32x16, 2>(a);
 }
 
 }  // namespace
