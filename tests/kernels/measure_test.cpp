@@ -51,7 +51,8 @@ TEST(Measure, EveryKernelIsTimedAtOddShapes) {
     kernels.insert(speed.kernel);
     EXPECT_GT(speed.seconds, 0) << speed.kernel << " " << speed.shape;
   }
-  EXPECT_EQ(kernels, (std::set<std::string>{"ternary_matmul", "dense_matmul f16", "attention i8", "quantize",
+  EXPECT_EQ(kernels, (std::set<std::string>{"ternary_matmul", "ternary_rows", "ternary_columns",
+                                            "dense_matmul f16", "scan_i8", "attention i8", "quantize",
                                             "rms_norm", "norm_quantize", "glu_relu2", "add", "rope"}));
 }
 

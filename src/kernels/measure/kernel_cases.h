@@ -26,6 +26,8 @@ struct KernelMeter {
 
 void measure_ternary_products(KernelMeter& meter);
 void measure_head_products(KernelMeter& meter);
+void measure_sparse_products(KernelMeter& meter);
+void measure_head_scans(KernelMeter& meter);
 void measure_attention(KernelMeter& meter);
 void measure_row_kernels(KernelMeter& meter);
 

@@ -65,7 +65,9 @@ std::vector<KernelSpeed> measure_kernels(const KernelShapes& shapes, int threads
   kernels::KernelMeter meter{
       kernels::select_kernels(isa), kernels::select_kernels("scalar"), pool, shapes, {}};
   kernels::measure_ternary_products(meter);
+  kernels::measure_sparse_products(meter);
   kernels::measure_head_products(meter);
+  kernels::measure_head_scans(meter);
   kernels::measure_attention(meter);
   kernels::measure_row_kernels(meter);
   return std::move(meter.results);
