@@ -9,7 +9,9 @@
 #include "terminal.h"
 #include "text.h"
 
+#include <deque>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -30,11 +32,62 @@ struct BatchOptions {
   std::string input, output;
   bool resume = false, overwrite = false;
   bool chat = false, no_bos = false;
+  int64_t parallel = 8;
   GenerationOptions generation;
   TemplateOptions chat_template;
 };
 
-/// One model, one session, one row after another.
+struct BatchCounts {
+  int64_t rows = 0, kept = 0, failed = 0;
+  bool interrupted = false;
+};
+
+/// Rows that were read and not yet written: they are done in any order and written in theirs.
+class RowQueue {
+ public:
+  explicit RowQueue(BatchOutput& output) : output_(output), progress_("batch") {
+    counts_.kept = output.kept_rows();
+    counts_.failed = output.kept_failures();
+  }
+
+  struct Entry {
+    BatchRow row;
+    BatchResult result;
+    bool done = false;
+  };
+  Entry& push(BatchRow row) { return entries_.emplace_back(Entry{std::move(row), {}}); }
+  /// The place of the newest entry among all that were ever pushed.
+  [[nodiscard]] size_t newest() const { return written_ + entries_.size() - 1; }
+
+  void finish(size_t place, BatchResult result) {
+    Entry& entry = entries_[place - written_];
+    entry.result = std::move(result);
+    entry.done = true;
+    for (; !entries_.empty() && entries_.front().done; entries_.pop_front(), ++written_)
+      write(entries_.front());
+  }
+
+  [[nodiscard]] const BatchCounts& counts() const { return counts_; }
+  void update(const BatchInput& input) { progress_.update(input.bytes_read(), input.bytes_total()); }
+
+ private:
+  void write(const Entry& entry) {
+    output_.append(entry.row, entry.result);
+    ++counts_.rows;
+    if (entry.result.error.empty()) return;
+    ++counts_.failed;
+    progress_.hide();
+    print_error(fmt::format("row {} (line {}): {}", entry.row.number, entry.row.line, entry.result.error));
+  }
+
+  BatchOutput& output_;
+  Progress progress_;
+  BatchCounts counts_;
+  std::deque<Entry> entries_;
+  size_t written_ = 0;
+};
+
+/// Generates for several rows at once and writes their results in the order of the rows.
 class BatchRunner {
  public:
   BatchRunner(const BatchOptions& options, const CommonOptions& common)
@@ -42,27 +95,62 @@ class BatchRunner {
         generate_options_(resolve(options.generation)),
         model_(load_model(common)),
         chat_template_(choose_template(options.chat_template, *model_)),
-        session_(open_session(model_, common, options.generation.cache)) {
+        engine_(model_, session_options(common, options.generation.cache)),
+        context_(engine_.sequence().context()) {
     chat_ = options.chat || !options.chat_template.name.empty() || !options.chat_template.system.empty();
     const Tokenizer& tokenizer = model_->require_tokenizer();  // else every row would fail
     if (chat_) generate_options_.stop_tokens = chat_stop_tokens(tokenizer, chat_template_);
   }
 
-  /// Throws kCancelled on Ctrl-C; what is wrong with this row alone comes back as its error.
-  BatchResult run(const BatchRow& row) {
-    BatchResult result;
-    result.error = row.error;
-    if (!result.error.empty()) return result;
-    try {
-      return generate_row(row.prompt);
-    } catch (const Error& error) {
-      if (error.code() != ErrorCode::kOutOfRange && error.code() != ErrorCode::kInvalidArgument) throw;
-      result.error = error.what();
-    }
-    return result;
+  BatchCounts run(BatchInput& input, BatchOutput& output) {
+    RowQueue queue(output);
+    std::vector<size_t> places;  // of the prompts' rows in the queue
+    const auto next = [&]() -> std::optional<std::vector<int32_t>> {
+      BatchRow row;
+      while (input.next(row)) {
+        queue.update(input);
+        if (row.number <= output.kept_rows()) continue;
+        BatchResult failure;
+        auto prompt = encode_row(queue.push(std::move(row)).row, failure.error);
+        if (prompt) {
+          places.push_back(queue.newest());
+          return prompt;
+        }
+        queue.finish(queue.newest(), failure);
+      }
+      return std::nullopt;
+    };
+    const auto finished = [&](int64_t prompt, const GenerateResult& generated) {
+      queue.finish(places[static_cast<size_t>(prompt)],
+                   {.text = generated.text,
+                    .stop_reason = std::string(to_string(generated.stop_reason)),
+                    .prompt_tokens = generated.prompt_tokens,
+                    .tokens = std::ssize(generated.ids),
+                    .error = {}});
+    };
+    generate_all(engine_, generate_options_, options_.parallel, next, finished, &interrupted());
+    BatchCounts counts = queue.counts();
+    counts.interrupted = interrupted().load();
+    return counts;
   }
 
  private:
+  /// The row's prompt, or null and what is wrong with this row alone.
+  std::optional<std::vector<int32_t>> encode_row(const BatchRow& row, std::string& error) const {
+    error = row.error;
+    if (!error.empty()) return std::nullopt;
+    try {
+      std::vector<int32_t> ids = encode(row.prompt);
+      if (!ids.empty() && std::ssize(ids) <= context_) return ids;
+      error =
+          fmt::format("the prompt is {} tokens long; it must be 1 to {}, the context", ids.size(), context_);
+    } catch (const Error& what) {
+      if (what.code() != ErrorCode::kOutOfRange && what.code() != ErrorCode::kInvalidArgument) throw;
+      error = what.what();
+    }
+    return std::nullopt;
+  }
+
   std::vector<int32_t> encode(const std::string& prompt) const {
     if (!chat_) {
       const PromptOptions as_is{.input = {}, .no_bos = options_.no_bos, .parse_special = false};
@@ -74,53 +162,14 @@ class BatchRunner {
     return encode_chat(model_->require_tokenizer(), chat_template_, messages);
   }
 
-  BatchResult generate_row(const std::string& prompt) {
-    session_.truncate(0);
-    const GenerateResult generated =
-        generate(session_, encode(prompt), generate_options_, {}, &interrupted());
-    throw_if_interrupted();
-    return {.text = generated.text,
-            .stop_reason = std::string(to_string(generated.stop_reason)),
-            .prompt_tokens = generated.prompt_tokens,
-            .tokens = static_cast<int64_t>(generated.ids.size()),
-            .error = {}};
-  }
-
   const BatchOptions& options_;
   GenerateOptions generate_options_;
   std::shared_ptr<const Model> model_;
   ChatTemplate chat_template_;
-  Session session_;
+  Engine engine_;
+  int64_t context_;
   bool chat_ = false;
 };
-
-struct BatchCounts {
-  int64_t rows = 0, kept = 0, failed = 0;
-  bool interrupted = false;
-};
-
-BatchCounts run_rows(BatchInput& input, BatchOutput& output, BatchRunner& runner) {
-  BatchCounts counts{.rows = 0, .kept = output.kept_rows(), .failed = output.kept_failures()};
-  Progress progress("batch");
-  BatchRow row;
-  try {
-    while (input.next(row)) {
-      progress.update(input.bytes_read(), input.bytes_total());
-      if (row.number <= output.kept_rows()) continue;
-      const BatchResult result = runner.run(row);
-      output.append(row, result);
-      ++counts.rows;
-      if (result.error.empty()) continue;
-      ++counts.failed;
-      progress.hide();
-      print_error(fmt::format("row {} (line {}): {}", row.number, row.line, result.error));
-    }
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::kCancelled) throw;
-    counts.interrupted = true;
-  }
-  return counts;
-}
 
 int batch(const BatchOptions& options, const CommonOptions& common) {
   const InterruptScope interrupt_scope;
@@ -130,7 +179,7 @@ int batch(const BatchOptions& options, const CommonOptions& common) {
   BatchOutput output(options.output, options.resume      ? Existing::kResume
                                      : options.overwrite ? Existing::kOverwrite
                                                          : Existing::kRefuse);
-  const BatchCounts counts = run_rows(*input, output, runner);
+  const BatchCounts counts = runner.run(*input, output);
   if (common.json) {
     print_json({{"rows", counts.rows},
                 {"kept", counts.kept},
@@ -166,6 +215,10 @@ void add_batch_command(CLI::App& app, Program& program) {
   add_isa_option(command, program.common);
   command.add_flag("--chat", options->chat, "Put each prompt into the chat template as the user's message");
   add_template_options(command, options->chat_template);
+  command
+      .add_option("--parallel", options->parallel, "Rows computed together; the texts do not depend on it")
+      ->check(CLI::Range(int64_t{1}, int64_t{4096}))
+      ->capture_default_str();
   command.add_flag("--no-bos", options->no_bos, "Do not put the model's BOS token first");
   add_generation_options(command, options->generation);
 }

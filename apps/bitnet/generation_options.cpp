@@ -72,18 +72,21 @@ void add_generation_options(CLI::App& command, GenerationOptions& options) {
   command.add_flag("--ignore-eos", generate.ignore_stop_tokens, "Go on past the model's stop tokens");
   command.add_flag("--context-shift", generate.context_shift,
                    "When the context is full, forget the older half and go on");
+  command.add_flag("--exact-head", options.cache.exact_head,
+                   "Compute every logit, also those that cannot matter; the text stays the same");
+  add_cache_options(command, options.cache);
+  add_sampler_options(command, options);
+}
+
+void add_speculation_option(CLI::App& command, GenerationOptions& options) {
   command
       .add_option(
-          "--speculate", generate.draft_tokens,
+          "--speculate", options.generate.draft_tokens,
           "Guess up to N tokens from earlier text and check them at once (0: off); the text stays the "
           "same")
       ->check(CLI::Range(int64_t{0}, int64_t{64}))
       ->type_name("N")
       ->capture_default_str();
-  command.add_flag("--exact-head", options.cache.exact_head,
-                   "Compute every logit, also those that cannot matter; the text stays the same");
-  add_cache_options(command, options.cache);
-  add_sampler_options(command, options);
 }
 
 GenerateOptions resolve(const GenerationOptions& options) {

@@ -19,6 +19,8 @@ struct GenerationOptions {
   std::vector<std::string> logit_bias;  ///< ID=VALUE
 };
 void add_generation_options(CLI::App& command, GenerationOptions& options);
+/// --speculate, for commands that compute one text at a time.
+void add_speculation_option(CLI::App& command, GenerationOptions& options);
 
 /// The options as the library takes them, checked. Throws kInvalidArgument. Call it before a model is loaded,
 /// so that a typing error costs no wait.

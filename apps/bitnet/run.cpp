@@ -160,6 +160,7 @@ void add_run_command(CLI::App& app, Program& program) {
       ->type_name("FILE");
   add_template_options(command, options->chat_template);
   add_generation_options(command, options->generation);
+  add_speculation_option(command, options->generation);
 }
 
 }  // namespace bitnet::cli

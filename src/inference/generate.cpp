@@ -2,13 +2,11 @@
 
 #include "bitnet/core/error.h"
 #include "inference/lookahead.h"
+#include "inference/transcript.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
-#include <memory>
-#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -22,52 +20,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Text on its way out: holds back what may be the beginning of a stop string.
-class StopStrings {
- public:
-  explicit StopStrings(const std::vector<std::string>& strings) : strings_(strings) {
-    for (const std::string& string : strings) {
-      if (string.empty()) throw Error(ErrorCode::kInvalidArgument, "a stop string is empty");
-    }
-  }
-
-  /// Takes new text; returns what may be shown. found() afterwards tells whether a stop string came.
-  std::string push(std::string_view text) {
-    held_ += text;
-    size_t stop = std::string::npos;
-    for (const std::string& string : strings_) stop = std::min(stop, held_.find(string));
-    if (stop != std::string::npos) {
-      found_ = true;
-      held_.resize(stop);
-      return flush();
-    }
-    size_t keep = 0;
-    for (const std::string& string : strings_) keep = std::max(keep, overlap(string));
-    std::string out = held_.substr(0, held_.size() - keep);
-    held_.erase(0, held_.size() - keep);
-    return out;
-  }
-  std::string flush() { return std::exchange(held_, {}); }
-  [[nodiscard]] bool found() const { return found_; }
-
- private:
-  /// Length of the longest suffix of the held text that is a proper prefix of the string.
-  [[nodiscard]] size_t overlap(std::string_view string) const {
-    for (size_t length = std::min(held_.size(), string.size() - 1); length > 0; --length) {
-      if (std::string_view(held_).ends_with(string.substr(0, length))) return length;
-    }
-    return 0;
-  }
-
-  const std::vector<std::string>& strings_;
-  std::string held_;
-  bool found_ = false;
-};
-
-bool contains(const std::vector<int32_t>& ids, int32_t id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
-}
-
 void check_draft(const GenerateOptions& options) {
   if (options.draft_tokens >= 0 && options.draft_ngram >= 1) return;
   throw Error(
@@ -79,106 +31,54 @@ void check_draft(const GenerateOptions& options) {
 /// One run of generate(): the state between tokens.
 class Generation {
  public:
-  Generation(Session& session, const GenerateOptions& options,
-             const std::function<bool(const GenerateEvent&)>& on_token, const std::atomic<bool>* cancel)
+  Generation(Session& session, const GenerateOptions& options, Transcript::OnToken on_token,
+             const std::atomic<bool>* cancel)
       : session_(session),
         options_(options),
-        on_token_(on_token),
         cancel_(cancel),
         sampler_(options.sampler, session.model().config().vocab_size),
         lookahead_(session, sampler_, PromptLookup(options.draft_tokens, options.draft_ngram)),
-        stop_strings_(options.stop_strings) {
+        transcript_(session.model(), options, std::move(on_token)) {
     check_draft(options);
-    if (const Tokenizer* tokenizer = session.model().tokenizer()) decoder_.emplace(*tokenizer);
-    if (!options.stop_strings.empty() && !decoder_) {
-      throw Error(ErrorCode::kUnsupported, "stop strings need a tokenizer, and the model has none",
-                  "use stop tokens instead");
-    }
   }
 
   GenerateResult run(std::span<const int32_t> prompt) {
-    result_.prompt_tokens = static_cast<int64_t>(prompt.size());
-    // The text goes on from the prompt's: a leading space stays, and a character begun there is finished
-    // here.
-    for (const auto ids : {std::span<const int32_t>(options_.earlier_tokens), prompt}) {
-      for (const int32_t id : ids) {
-        if (decoder_) (void)decoder_->push(id);
-      }
-    }
+    transcript_.begin(prompt);
     lookahead_.recall(options_.earlier_tokens);
     const auto start = Clock::now();
     lookahead_.append_prompt(prompt);
-    result_.prefill_seconds = seconds_since(start);
+    const double prefill_seconds = seconds_since(start);
     const auto decode_start = Clock::now();
-    result_.stop_reason = decode();
+    const StopReason reason = decode();
     lookahead_.finish();
-    result_.drafted_tokens = lookahead_.drafted();
-    result_.accepted_tokens = lookahead_.accepted();
-    result_.decode_seconds = seconds_since(decode_start);
-    if (decoder_ && !stop_strings_.found()) {
-      emit(result_.ids.empty() ? 0 : result_.ids.back(),
-           stop_strings_.push(decoder_->finish()) + stop_strings_.flush());
-    }
-    return std::move(result_);
+    const double decode_seconds = seconds_since(decode_start);
+    GenerateResult result = transcript_.finish(reason);
+    result.drafted_tokens = lookahead_.drafted();
+    result.accepted_tokens = lookahead_.accepted();
+    result.prefill_seconds = prefill_seconds;
+    result.decode_seconds = decode_seconds;
+    return result;
   }
 
  private:
   StopReason decode() {
+    if (transcript_.tokens_left() == 0) return StopReason::kMaxTokens;
     for (;;) {
-      if (options_.max_tokens >= 0 && static_cast<int64_t>(result_.ids.size()) >= options_.max_tokens) {
-        return StopReason::kMaxTokens;
-      }
       if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) return StopReason::kCancelled;
       const int32_t token = lookahead_.sample();
-      if (is_stop(token)) return StopReason::kStopToken;
-      result_.ids.push_back(token);
-      const std::string text = decoder_ ? stop_strings_.push(decoder_->push(token)) : std::string();
-      const bool go_on = emit(token, text);
-      if (stop_strings_.found()) return StopReason::kStopString;
-      if (!go_on) return StopReason::kCancelled;
-      if (static_cast<int64_t>(result_.ids.size()) == options_.max_tokens) return StopReason::kMaxTokens;
+      if (const auto reason = transcript_.take(token)) return *reason;
       if (lookahead_.follow(token)) continue;
-      if (session_.position() == session_.context() && !make_room()) return StopReason::kContext;
-      lookahead_.append(token, tokens_left() - 1);
+      if (!make_room(session_, options_)) return StopReason::kContext;
+      lookahead_.append(token, transcript_.tokens_left() - 1);
     }
-  }
-
-  [[nodiscard]] int64_t tokens_left() const {
-    if (options_.max_tokens < 0) return std::numeric_limits<int64_t>::max();
-    return options_.max_tokens - std::ssize(result_.ids);
-  }
-
-  [[nodiscard]] bool is_stop(int32_t token) const {
-    if (options_.ignore_stop_tokens) return false;
-    return contains(session_.model().stop_tokens(), token) || contains(options_.stop_tokens, token);
-  }
-
-  /// Returns false if the callback wants to stop.
-  bool emit(int32_t token, std::string_view text) {
-    result_.text += text;
-    return !on_token_ || on_token_(GenerateEvent{token, text});
-  }
-
-  /// Context shift: keeps the first tokens, drops half of the rest.
-  bool make_room() {
-    if (!options_.context_shift) return false;
-    // Four: BOS and its neighbours collect the attention that has nowhere else to go (arXiv:2309.17453).
-    const int64_t wanted = options_.keep_tokens < 0 ? 4 : options_.keep_tokens;
-    const int64_t keep = std::min(wanted, session_.context() - 1);
-    const int64_t drop = std::max<int64_t>((session_.position() - keep) / 2, 1);
-    session_.shift(keep, drop);
-    return true;
   }
 
   Session& session_;
   const GenerateOptions& options_;
-  const std::function<bool(const GenerateEvent&)>& on_token_;
   const std::atomic<bool>* cancel_;
   Sampler sampler_;
   Lookahead lookahead_;
-  StopStrings stop_strings_;
-  std::optional<StreamDecoder> decoder_;
-  GenerateResult result_;
+  Transcript transcript_;
 };
 
 /// -log softmax(logits)[token], in double.

@@ -1,11 +1,13 @@
 #pragma once
 
+#include "bitnet/inference/engine.h"
 #include "bitnet/inference/sampler.h"
 #include "bitnet/inference/session.h"
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -63,6 +65,21 @@ struct GenerateResult {
 GenerateResult generate(Session& session, std::span<const int32_t> prompt, const GenerateOptions& options,
                         const std::function<bool(const GenerateEvent&)>& on_token = {},
                         const std::atomic<bool>* cancel = nullptr);
+
+/// The next prompt, or null when there are no more.
+using PromptSource = std::function<std::optional<std::vector<int32_t>>()>;
+/// The index of the prompt, counted from 0, and what became of it.
+using OnResult = std::function<void(int64_t index, GenerateResult result)>;
+
+/// Generates for many prompts, up to `parallel` at a time, each step in one pass over the weights; a text
+/// that ends makes room for the next prompt. Every text is that of generate() on an empty session. Results
+/// come as texts end. Without drafts, seconds and
+/// earlier_tokens. `cancel` is looked at before each step; texts in progress
+/// then give no result. Throws kOutOfRange if a prompt does not fit the context, kInvalidArgument if parallel
+/// < 1.
+void generate_all(Engine& engine, const GenerateOptions& options, int64_t parallel,
+                  const PromptSource& prompts, const OnResult& on_result,
+                  const std::atomic<bool>* cancel = nullptr);
 
 struct PerplexityResult {
   int64_t tokens = 0;
