@@ -128,7 +128,11 @@ class BatchRunner {
                     .tokens = std::ssize(generated.ids),
                     .error = {}});
     };
-    generate_all(engine_, generate_options_, options_.parallel, next, finished, &interrupted());
+    try {
+      generate_all(engine_, generate_options_, options_.parallel, next, finished, &interrupted());
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kCancelled) throw;
+    }
     BatchCounts counts = queue.counts();
     counts.interrupted = interrupted().load();
     return counts;
