@@ -55,13 +55,24 @@ struct Problem {
         tokens(count),
         type(kv_type),
         keys(random_cache((first + count + 15) / 16 * 16, kv_type)),
-        values(random_cache(first + count, kv_type)),
+        values(random_cache((first + count + 3) / 4 * 4, kv_type)),
         scales(random_floats((first + count + 15) / 16 * 16)),
-        q(random_floats(count * kGroup * kHeadDim)) {}
+        q(random_floats(count * kGroup * kHeadDim)),
+        q8(static_cast<size_t>(count * kGroup * kHeadDim)),
+        q_scale(static_cast<size_t>(count * kGroup) * sizeof(float)),
+        q_sum(static_cast<size_t>(count * kGroup) * sizeof(int32_t)) {
+    int tables = 0;
+    runnable_kernels(&tables)[0]->quantize({q.as<float>(), kHeadDim, count * kGroup, kHeadDim,
+                                            q8.as<int8_t>(), kHeadDim, q_scale.as<float>(),
+                                            q_sum.as<int32_t>()});
+    for (int64_t i = 0; i < count * kGroup; ++i) q_scale.as<float>()[i] = 1 / q_scale.as<float>()[i];
+    for (int64_t i = 0; i < static_cast<int64_t>(scales.size() / sizeof(float)); ++i)
+      scales.as<float>()[i] = (2 + scales.as<float>()[i]) / 127;
+  }
 
   int64_t position, tokens;
   DType type;
-  AlignedBuffer keys, values, scales, q;
+  AlignedBuffer keys, values, scales, q, q8, q_scale, q_sum;
   AlignedBuffer weights{kTileQueries * kAttentionChunk * sizeof(float)};
   States total, part;
 
@@ -73,6 +84,9 @@ struct Problem {
       lengths[i] = static_cast<int32_t>(std::min(length(query + i) - start, kAttentionChunk));
     const int64_t offset = start * kHeadDim * dtype_info(type).block_bytes;
     table.attention_chunk({.q = q.as<float>() + query * kHeadDim,
+                           .q8 = q8.as<int8_t>() + query * kHeadDim,
+                           .q_scale = q_scale.as<float>() + query,
+                           .q_sum = q_sum.as<int32_t>() + query,
                            .q_stride = kHeadDim,
                            .queries = count,
                            .lengths = lengths,

@@ -29,14 +29,18 @@ Attention::Attention(const ModelConfig& config, Executor executor, int64_t conte
       executor_(executor),
       group_(config.num_heads / config.num_kv_heads),
       value_dim_(round_up(config.head_dim, 16)),
+      stride8_(round_up(config.head_dim, 64)),
       scale_(static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)))),
-      chunks_left_(
+      tasks_left_(
           std::make_unique<std::atomic<int64_t>[]>(static_cast<size_t>(kSplitTokens * config.num_heads))),
       states_(kSplitTokens * config.num_heads * div_up(context, kAttentionChunk), value_dim_),
       totals_(executor.pool.size() * kTileQueries, value_dim_),
       parts_(executor.pool.size() * kTileQueries, value_dim_),
       queries_(scratch<float>(executor.pool.size() * kTileQueries * config.head_dim)),
-      weights_(scratch<float>(executor.pool.size() * kTileQueries * kAttentionChunk)) {}
+      weights_(scratch<float>(executor.pool.size() * kTileQueries * kAttentionChunk)),
+      queries8_(scratch<int8_t>(executor.pool.size() * kTileQueries * stride8_)),
+      query_scale_(scratch<float>(executor.pool.size() * kTileQueries)),
+      query_sum_(scratch<int32_t>(executor.pool.size() * kTileQueries)) {}
 
 void Attention::run(int64_t layer, std::span<const BatchRow> rows, const float* q, float* out) {
   plan(rows);
@@ -46,7 +50,7 @@ void Attention::run(int64_t layer, std::span<const BatchRow> rows, const float* 
       const size_t i = next_task_.fetch_add(1, std::memory_order_relaxed);
       if (i >= tasks_.size()) return;
       if (split_) {
-        one_chunk(pass, tasks_[i].tile, tasks_[i].chunk, worker);
+        some_chunks(pass, tasks_[i], worker);
       } else {
         whole_tile(pass, tiles_[tasks_[i].tile], worker);
       }
@@ -65,13 +69,13 @@ void Attention::plan(std::span<const BatchRow> rows) {
     while (end < tokens && rows[static_cast<size_t>(end)].cache == cache) ++end;
     add_tiles(rows, begin, end, div_up(kTasksPerThread * workers * (end - begin), tokens));
   }
-  for (size_t tile = tiles_.size(); tile-- > 0;) {  // later tokens see more: the longest tasks first
-    if (!split_) {
-      tasks_.push_back({tile, 0});
-      continue;
-    }
-    chunks_left_[tile].store(tiles_[tile].chunks, std::memory_order_relaxed);
-    for (int64_t chunk = 0; chunk < tiles_[tile].chunks; ++chunk) tasks_.push_back({tile, chunk});
+  int64_t chunks = 0;
+  for (const Tile& tile : tiles_) chunks += tile.chunks;
+  const int64_t share = split_ ? std::max<int64_t>(chunks / (kTasksPerThread * workers), 1) : chunks;
+  for (size_t i = tiles_.size(); i-- > 0;) {  // later tokens see more: the longest tasks first
+    if (split_) tasks_left_[i].store(div_up(tiles_[i].chunks, share), std::memory_order_relaxed);
+    for (int64_t chunk = 0; chunk < tiles_[i].chunks; chunk += share)
+      tasks_.push_back({i, chunk, std::min(chunk + share, tiles_[i].chunks)});
   }
 }
 
@@ -106,6 +110,7 @@ int64_t Attention::first_query(const Pass& pass, const Tile& tile, int64_t chunk
 
 void Attention::whole_tile(const Pass& pass, const Tile& tile, int worker) {
   const int64_t base = worker * kTileQueries;
+  pack_queries(pass, tile, 0, worker);
   compute(pass, tile, 0, 0, worker, totals_.from(base));
   for (int64_t chunk = 1; chunk < tile.chunks; ++chunk) {
     const int64_t first = first_query(pass, tile, chunk);
@@ -118,41 +123,64 @@ void Attention::whole_tile(const Pass& pass, const Tile& tile, int worker) {
   finish(pass, tile, totals_.from(base));
 }
 
-void Attention::one_chunk(const Pass& pass, size_t index, int64_t chunk, int worker) {
-  const Tile& tile = tiles_[index];
-  const auto first_state = [&](int64_t c) {
-    return tile.state + c * tile.count + first_query(pass, tile, c);
+void Attention::some_chunks(const Pass& pass, const Task& task, int worker) {
+  const Tile& tile = tiles_[task.tile];
+  const auto state = [&](int64_t chunk) {
+    return states_.from(tile.state + chunk * tile.count + first_query(pass, tile, chunk));
   };
-  compute(pass, tile, chunk, first_query(pass, tile, chunk), worker, states_.from(first_state(chunk)));
+  pack_queries(pass, tile, first_query(pass, tile, task.first_chunk), worker);
+  for (int64_t chunk = task.first_chunk; chunk < task.last_chunk; ++chunk)
+    compute(pass, tile, chunk, first_query(pass, tile, chunk), worker, state(chunk));
   // Each thread's states happen before the last one's decrement.
-  if (chunks_left_[index].fetch_sub(1, std::memory_order_acq_rel) > 1) return;
-  for (int64_t c = 1; c < tile.chunks; ++c) {
-    const int64_t first = first_query(pass, tile, c);
+  if (tasks_left_[task.tile].fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  for (int64_t chunk = 1; chunk < tile.chunks; ++chunk) {
+    const int64_t first = first_query(pass, tile, chunk);
     executor_.table.attention_merge({.total = states_.from(tile.state + first),
-                                     .part = states_.from(first_state(c)),
+                                     .part = state(chunk),
                                      .rows = tile.count - first,
                                      .head_dim = config_.head_dim});
   }
   finish(pass, tile, states_.from(tile.state));
 }
 
+/// Queries [first, tile.count), each to its place in the worker's scratch.
+void Attention::pack_queries(const Pass& pass, const Tile& tile, int64_t first, int worker) {
+  const int64_t head_dim = config_.head_dim;
+  for (int64_t i = first; i < tile.count; ++i) {
+    const int64_t query = tile.first + i, row = worker * kTileQueries + i;
+    const int64_t head = tile.kv_head * group_ + query % group_;
+    const float* q = pass.q + query / group_ * config_.q_size() + head * head_dim;
+    if (tile.cache->dtype() != DType::kI8) {
+      std::memcpy(queries_.as<float>() + row * head_dim, q, static_cast<size_t>(head_dim) * sizeof(float));
+      continue;
+    }
+    float* scale = query_scale_.as<float>() + row;
+    executor_.table.quantize({.x = q,
+                              .x_stride = head_dim,
+                              .tokens = 1,
+                              .cols = head_dim,
+                              .q = queries8_.as<int8_t>() + row * stride8_,
+                              .q_stride = stride8_,
+                              .scale = scale,
+                              .sum = query_sum_.as<int32_t>() + row});
+    *scale = 1.0f / *scale;
+  }
+}
+
 /// Queries [first, tile.count) over one chunk, into `state` from its first row on.
 void Attention::compute(const Pass& pass, const Tile& tile, int64_t chunk, int64_t first, int worker,
                         kernels::AttentionState state) {
   const int64_t head_dim = config_.head_dim, start = chunk * kAttentionChunk;
-  float* queries = queries_.as<float>() + worker * kTileQueries * head_dim;
+  const int64_t row = worker * kTileQueries + first;
   int32_t lengths[kTileQueries];
-  for (int64_t i = first; i < tile.count; ++i) {
-    const int64_t query = tile.first + i;
-    const int64_t head = tile.kv_head * group_ + query % group_;
-    std::memcpy(queries + (i - first) * head_dim,
-                pass.q + query / group_ * config_.q_size() + head * head_dim,
-                static_cast<size_t>(head_dim) * sizeof(float));
+  for (int64_t i = first; i < tile.count; ++i)
     lengths[i - first] = static_cast<int32_t>(std::min(length(pass, tile, i) - start, kAttentionChunk));
-  }
   const KvCache::Chunk kv = tile.cache->chunk(pass.layer, tile.kv_head, start);
-  executor_.table.attention_chunk({.q = queries,
-                                   .q_stride = head_dim,
+  executor_.table.attention_chunk({.q = queries_.as<float>() + row * head_dim,
+                                   .q8 = queries8_.as<int8_t>() + row * stride8_,
+                                   .q_scale = query_scale_.as<float>() + row,
+                                   .q_sum = query_sum_.as<int32_t>() + row,
+                                   .q_stride = tile.cache->dtype() == DType::kI8 ? stride8_ : head_dim,
                                    .queries = tile.count - first,
                                    .lengths = lengths,
                                    .keys = kv.keys,

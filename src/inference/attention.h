@@ -33,7 +33,7 @@ class Attention {
   };
   struct Task {
     size_t tile;
-    int64_t chunk;  ///< split: the one to compute
+    int64_t first_chunk, last_chunk;  ///< split: those to compute, the last one excluded
   };
   struct Pass {
     int64_t layer;
@@ -61,7 +61,8 @@ class Attention {
   void plan(std::span<const BatchRow> rows);
   void add_tiles(std::span<const BatchRow> rows, int64_t begin, int64_t end, int64_t wanted_tasks);
   void whole_tile(const Pass& pass, const Tile& tile, int worker);
-  void one_chunk(const Pass& pass, size_t tile, int64_t chunk, int worker);
+  void some_chunks(const Pass& pass, const Task& task, int worker);
+  void pack_queries(const Pass& pass, const Tile& tile, int64_t first, int worker);
   void compute(const Pass& pass, const Tile& tile, int64_t chunk, int64_t first, int worker,
                kernels::AttentionState state);
   void finish(const Pass& pass, const Tile& tile, kernels::AttentionState state) const;
@@ -70,16 +71,17 @@ class Attention {
 
   const ModelConfig& config_;
   Executor executor_;
-  int64_t group_, value_dim_;
+  int64_t group_, value_dim_, stride8_;
   float scale_;
   bool split_ = false;
   std::vector<Tile> tiles_;
   std::vector<Task> tasks_;
   std::atomic<size_t> next_task_{0};
-  std::unique_ptr<std::atomic<int64_t>[]> chunks_left_;  ///< split: per tile
-  States states_;                                        ///< split: per query and chunk
-  States totals_, parts_;                                ///< per worker, a tile's queries
-  AlignedBuffer queries_, weights_;                      ///< per worker, a tile's queries
+  std::unique_ptr<std::atomic<int64_t>[]> tasks_left_;  ///< split: per tile
+  States states_;                                       ///< split: per query and chunk
+  States totals_, parts_;                               ///< per worker, a tile's queries
+  AlignedBuffer queries_, weights_;                     ///< per worker, a tile's queries
+  AlignedBuffer queries8_, query_scale_, query_sum_;    ///< the same, quantized for a kI8 cache
 };
 
 }  // namespace bitnet

@@ -15,7 +15,7 @@ namespace bitnet {
 namespace {
 
 constexpr int64_t kLanes = 16;
-// A head's keys are quantized in a buffer on the stack, then spread over the block.
+// A head is quantized in a buffer on the stack, then spread over its block.
 constexpr int64_t kMaxI8HeadDim = 1024;
 
 AlignedBuffer cache_buffer(const ModelConfig& config, int64_t positions, int64_t position_bytes) {
@@ -25,11 +25,6 @@ AlignedBuffer cache_buffer(const ModelConfig& config, int64_t positions, int64_t
                 "ask for a smaller context");
   }
   return AlignedBuffer(static_cast<size_t>(bytes), HugePages::kAvoided);
-}
-
-template <class T>
-void scatter(const T* values, int64_t count, T* first) {
-  for (int64_t i = 0; i < count; ++i) first[i * kLanes] = values[i];
 }
 
 /// out as QuantizeArgs defines it, and the factor that undoes it. A row that is not finite has zeros and a
@@ -52,10 +47,12 @@ float quantize_head(const kernels::KernelTable& table, const float* x, int64_t c
 
 KvCache::KvCache(const ModelConfig& config, int64_t context, DType dtype)
     : dtype_(dtype),
+      group_(dtype == DType::kI8 ? 4 : 1),
       layers_(config.num_layers),
       context_(context),
       kv_heads_(config.num_kv_heads),
       head_dim_(config.head_dim),
+      key_dim_(round_up(config.head_dim, group_)),
       value_dim_(round_up(config.head_dim, kLanes)),
       positions_(round_up(context, kLanes)),
       element_bytes_(dtype_info(dtype).block_bytes) {
@@ -69,7 +66,7 @@ KvCache::KvCache(const ModelConfig& config, int64_t context, DType dtype)
                             kMaxI8HeadDim, head_dim_),
                 "use f16");
   }
-  keys_ = cache_buffer(config, positions_, head_dim_ * element_bytes_);
+  keys_ = cache_buffer(config, positions_, key_dim_ * element_bytes_);
   values_ = cache_buffer(config, positions_, value_dim_ * element_bytes_);
   if (dtype == DType::kI8) scales_ = cache_buffer(config, positions_, 2 * sizeof(float));
 }
@@ -77,8 +74,8 @@ KvCache::KvCache(const ModelConfig& config, int64_t context, DType dtype)
 KvCache::Chunk KvCache::chunk(int64_t layer, int64_t kv_head, int64_t start) const {
   const int64_t piece = this->piece(layer, kv_head);
   const float* scales = dtype_ == DType::kI8 ? scales_.as<float>() + 2 * piece * positions_ + start : nullptr;
-  return {.keys = keys_.data() + key_index(piece, start) * element_bytes_,
-          .values = values_.data() + value_index(piece, start) * element_bytes_,
+  return {.keys = keys_.data() + key_index(piece, start, 0) * element_bytes_,
+          .values = values_.data() + value_index(piece, start, 0) * element_bytes_,
           .key_scale = scales,
           .value_scale = scales == nullptr ? nullptr : scales + positions_};
 }
@@ -92,37 +89,45 @@ void KvCache::store(const kernels::KernelTable& table, int64_t layer, int64_t po
 }
 
 void KvCache::store_key(const kernels::KernelTable& table, int64_t piece, int64_t position, const float* k) {
-  const int64_t index = key_index(piece, position);
-  if (dtype_ == DType::kF32) return scatter(k, head_dim_, keys_.as<float>() + index);
   if (dtype_ == DType::kI8) {
     alignas(kAlignment) int8_t quantized[kMaxI8HeadDim];
     key_scales(piece)[position] = quantize_head(table, k, head_dim_, quantized);
-    return scatter(quantized, head_dim_, keys_.as<int8_t>() + index);
+    for (int64_t d = 0; d < head_dim_; ++d) keys_.as<int8_t>()[key_index(piece, position, d)] = quantized[d];
+    return;
   }
+  const int64_t first = key_index(piece, position, 0);
+  if (dtype_ == DType::kF32) {
+    float* keys = keys_.as<float>() + first;
+    for (int64_t d = 0; d < head_dim_; ++d) keys[d * kLanes] = k[d];
+    return;
+  }
+  uint16_t* keys = keys_.as<uint16_t>() + first;
   for (int64_t d = 0; d < head_dim_; d += kLanes) {
     const int64_t count = std::min(kLanes, head_dim_ - d);
     uint16_t halves[kLanes];
     table.store_f16(k + d, halves, count);
-    scatter(halves, count, keys_.as<uint16_t>() + index + d * kLanes);
+    for (int64_t i = 0; i < count; ++i) keys[(d + i) * kLanes] = halves[i];
   }
 }
 
 void KvCache::store_value(const kernels::KernelTable& table, int64_t piece, int64_t position,
                           const float* v) {
-  const int64_t index = value_index(piece, position);
+  const int64_t first = value_index(piece, position, 0);
   if (dtype_ == DType::kF32) {
-    std::memcpy(values_.as<float>() + index, v, static_cast<size_t>(head_dim_) * sizeof(float));
+    std::memcpy(values_.as<float>() + first, v, static_cast<size_t>(head_dim_) * sizeof(float));
   } else if (dtype_ == DType::kF16) {
-    table.store_f16(v, values_.as<uint16_t>() + index, head_dim_);
+    table.store_f16(v, values_.as<uint16_t>() + first, head_dim_);
   } else {
-    value_scales(piece)[position] = quantize_head(table, v, head_dim_, values_.as<int8_t>() + index);
+    alignas(kAlignment) int8_t quantized[kMaxI8HeadDim];
+    value_scales(piece)[position] = quantize_head(table, v, head_dim_, quantized);
+    int8_t* values = values_.as<int8_t>() + first;
+    for (int64_t d = 0; d < head_dim_; ++d) values[d * group_] = quantized[d];
   }
 }
 
 void KvCache::load_key(int64_t piece, int64_t position, float* k) {
-  const int64_t index = key_index(piece, position);
   for (int64_t d = 0; d < head_dim_; ++d) {
-    const int64_t at = index + d * kLanes;
+    const int64_t at = key_index(piece, position, d);
     if (dtype_ == DType::kF32) {
       k[d] = keys_.as<float>()[at];
     } else if (dtype_ == DType::kF16) {
@@ -134,12 +139,19 @@ void KvCache::load_key(int64_t piece, int64_t position, float* k) {
 }
 
 void KvCache::shift_values(int64_t piece, int64_t from, int64_t end, int64_t count) {
-  const auto move = [&](auto* array, int64_t width) {
-    std::memmove(array + (from - count) * width, array + from * width,
-                 static_cast<size_t>((end - from) * width) * sizeof *array);
-  };
-  move(values_.data() + value_index(piece, 0) * element_bytes_, value_dim_ * element_bytes_);
-  if (dtype_ == DType::kI8) move(value_scales(piece), 1);
+  if (dtype_ != DType::kI8) {  // rows
+    std::byte* values = values_.data();
+    std::memmove(values + value_index(piece, from - count, 0) * element_bytes_,
+                 values + value_index(piece, from, 0) * element_bytes_,
+                 static_cast<size_t>((end - from) * value_dim_ * element_bytes_));
+    return;
+  }
+  for (int64_t position = from; position < end; ++position) {
+    const int8_t* source = values_.as<int8_t>() + value_index(piece, position, 0);
+    int8_t* target = values_.as<int8_t>() + value_index(piece, position - count, 0);
+    for (int64_t d = 0; d < head_dim_; ++d) target[d * group_] = source[d * group_];
+    value_scales(piece)[position - count] = value_scales(piece)[position];
+  }
 }
 
 void KvCache::shift(const kernels::KernelTable& table, int64_t from, int64_t end, int64_t count,
@@ -169,8 +181,8 @@ std::vector<std::span<std::byte>> KvCache::parts(int64_t positions) {
     parts.emplace_back(buffer.data() + first * element_bytes, static_cast<size_t>(count * element_bytes));
   };
   for (int64_t piece = 0; piece < layers_ * kv_heads_; ++piece) {
-    add(keys_, key_index(piece, 0), round_up(positions, kLanes) * head_dim_, element_bytes_);
-    add(values_, value_index(piece, 0), positions * value_dim_, element_bytes_);
+    add(keys_, key_index(piece, 0, 0), round_up(positions, kLanes) * key_dim_, element_bytes_);
+    add(values_, value_index(piece, 0, 0), round_up(positions, group_) * value_dim_, element_bytes_);
     if (dtype_ != DType::kI8) continue;
     add(scales_, 2 * piece * positions_, positions, sizeof(float));
     add(scales_, (2 * piece + 1) * positions_, positions, sizeof(float));

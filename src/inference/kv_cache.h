@@ -16,7 +16,10 @@ namespace bitnet {
 ///   keys   [positions / 16][head_dim][16]     position 16 b + j of dimension d at [b][d][j]
 ///   values [positions][round16(head_dim)]     padded with zeros
 /// with positions = round16(context), so that attention reads whole vectors of positions and of dimensions.
-/// kI8 adds a scale per position for keys and for values: x = q * scale, scale = absmax / 127 of the head's
+/// kI8 lies in groups of four bytes, for byte dot products:
+///   keys   [positions / 16][round4(head_dim) / 4][16][4]
+///   values [positions / 4][round16(head_dim)][4]
+/// and has a scale per position for keys and for values: x = q * scale, scale = absmax / 127 of the head's
 /// vector. Memory that no token has reached is not resident.
 class KvCache {
  public:
@@ -49,19 +52,21 @@ class KvCache {
              std::span<const float> inv_freq);
 
   /// The memory that positions [0, positions) occupy, in an order that depends on the cache's type and the
-  /// model alone: for each piece keys (whole blocks of 16 positions), values and, with kI8, their scales.
+  /// model alone: for each piece keys (whole blocks of 16 positions), values (kI8: whole groups of 4) and,
+  /// with kI8, their scales.
   [[nodiscard]] std::vector<std::span<const std::byte>> parts(int64_t positions) const;
   [[nodiscard]] std::vector<std::span<std::byte>> parts(int64_t positions);
 
  private:
   /// Index of a head's piece among all.
   [[nodiscard]] int64_t piece(int64_t layer, int64_t kv_head) const { return layer * kv_heads_ + kv_head; }
-  /// Of dimension 0; the next dimension lies 16 elements further.
-  [[nodiscard]] int64_t key_index(int64_t piece, int64_t position) const {
-    return (piece * positions_ + position / 16 * 16) * head_dim_ + position % 16;
+  /// Of one element: dimension d, d % group_ of a group.
+  [[nodiscard]] int64_t key_index(int64_t piece, int64_t position, int64_t d) const {
+    return (piece * positions_ + position / 16 * 16) * key_dim_ + d / group_ * 16 * group_ +
+           position % 16 * group_ + d % group_;
   }
-  [[nodiscard]] int64_t value_index(int64_t piece, int64_t position) const {
-    return (piece * positions_ + position) * value_dim_;
+  [[nodiscard]] int64_t value_index(int64_t piece, int64_t position, int64_t d) const {
+    return (piece * positions_ + position / group_ * group_) * value_dim_ + d * group_ + position % group_;
   }
   [[nodiscard]] float* key_scales(int64_t piece) { return scales_.as<float>() + 2 * piece * positions_; }
   [[nodiscard]] float* value_scales(int64_t piece) { return key_scales(piece) + positions_; }
@@ -72,7 +77,8 @@ class KvCache {
   void shift_values(int64_t piece, int64_t from, int64_t end, int64_t count);
 
   DType dtype_;
-  int64_t layers_, context_, kv_heads_, head_dim_, value_dim_, positions_, element_bytes_;
+  int64_t group_;  ///< elements side by side: 4 for kI8, else 1
+  int64_t layers_, context_, kv_heads_, head_dim_, key_dim_, value_dim_, positions_, element_bytes_;
   AlignedBuffer keys_, values_;
   AlignedBuffer scales_;  ///< kI8: per piece, positions_ of keys and positions_ of values
 };

@@ -169,17 +169,30 @@ struct AttentionState {
   int64_t o_stride;
 };
 
-/// Attention of `queries` rows q [queries, head_dim] over one chunk of the cache of one KV head
-/// (inference/kv_cache.h): keys [chunk / 16][head_dim][16], values [chunk][round16(head_dim)], of type kF32,
-/// kF16 or kI8. Query i sees the first lengths[i] positions of the chunk, 1 <= lengths[i] <= kAttentionChunk.
-///   s_p = (fma chain of q[d] * k[p][d] over d = 0, 1, ..., from 0) [* key_scale[p]] * scale
+/// Attention of `queries` rows q [queries, head_dim] over one chunk of the cache of one KV head. Query i sees
+/// the first lengths[i] positions of the chunk, 1 <= lengths[i] <= kAttentionChunk.
+///   s_p = (fma chain of q[d] * k[p][d] over d = 0, 1, ..., from 0) * scale
 ///   w_p = e^(s_p - max) (exp of docs/NUMERICS.md), their sum in lane order
-///   o[d] = fma chain of (w_p [* value_scale[p]]) * v[p][d] over p = 0, 1, ..., from 0
-/// The factors in brackets are kI8's. What lies at positions that a query does not see cannot reach its
-/// result; whole blocks of 16 keys (and key scales) are read. weights is scratch, [queries, kAttentionChunk],
-/// 64-byte aligned.
+///   o[d] = fma chain of w_p * v[p][d] over p = 0, 1, ..., from 0
+/// with keys [chunk / 16][head_dim][16] and values [chunk][round16(head_dim)] of type kF32 or kF16, q in f32.
+///
+/// kI8: keys [chunk / 16][round4(head_dim) / 4][16][4] and values [chunk / 4][round16(head_dim)][4], a scale
+/// > 0 for each position; q8 rows with q = q8 * q_scale and q_sum = sum_d q8, padded with zeros to a multiple
+/// of 4; integers in [-127, 127]. Sums are exact: |sum_d| < 2^24 for head_dim <= 1024, |sum_p| <= 256 * 16383
+/// * 127 < 2^31.
+///   s_p = float(sum_d q8[d] * k[p][d]) * (key_scale[p] * (q_scale * scale))
+///   m = max_p w_p * value_scale[p];  W_p = round_half_even((w_p * value_scale[p]) * (16383 / m))
+///   o[d] = float(sum_p W_p * v[p][d]) * (m / 16383)
+/// max and the sum of w_p as above; if m is not finite, o is NaN; if it is 0, o is 0.
+///
+/// What lies at positions that a query does not see cannot reach its result; whole blocks of 16 keys, groups
+/// of 4 i8 values and 16 scales are read. q_stride is in elements; weights is scratch, [queries,
+/// kAttentionChunk], 64-byte aligned. The sign of a max of 0 is not specified.
 struct AttentionChunkArgs {
   const float* q;
+  const int8_t* q8;
+  const float* q_scale;
+  const int32_t* q_sum;
   int64_t q_stride;
   int64_t queries;
   const int32_t* lengths;
@@ -193,6 +206,9 @@ struct AttentionChunkArgs {
   float* weights;
   AttentionState out;
 };
+
+/// The largest W_p of a kI8 chunk: two digits of 7 bits, so that either suits a byte product of any sign.
+inline constexpr float kAttentionWeightMax = 16383.0f;
 
 /// Joins the next chunk's `part` to `total`, row by row: n = max(total.max, part.max);
 ///   a = e^(total.max - n);  b = e^(part.max - n);  sum = fma(sum, a, part.sum * b);  o = fma(o, a, part.o *

@@ -14,7 +14,8 @@
 namespace bitnet {
 namespace {
 
-constexpr int64_t kContext = 70, kHeadDim = 20, kKvHeads = 3, kLayers = 2, kKvSize = kKvHeads * kHeadDim;
+constexpr int64_t kContext = 70, kHeadDim = 22, kValueDim = 32, kKvHeads = 3, kLayers = 2,
+                  kKvSize = kKvHeads * kHeadDim;
 
 ModelConfig small_config() {
   ModelConfig config;
@@ -37,15 +38,20 @@ float element(DType type, const void* array, int64_t index) {
   return static_cast<float>(static_cast<const int8_t*>(array)[index]);
 }
 
-/// What attention reads, by the layout that kv_cache.h states.
+/// What attention reads, by the layouts that kv_cache.h states.
 float key_at(const KvCache& cache, int64_t layer, int64_t position, int64_t i) {
   const KvCache::Chunk chunk = cache.chunk(layer, i / kHeadDim, position / 16 * 16);
-  const float key = element(cache.dtype(), chunk.keys, i % kHeadDim * 16 + position % 16);
-  return chunk.key_scale == nullptr ? key : key * chunk.key_scale[position % 16];
+  const int64_t d = i % kHeadDim, j = position % 16;
+  if (cache.dtype() != DType::kI8) return element(cache.dtype(), chunk.keys, d * 16 + j);
+  return element(cache.dtype(), chunk.keys, d / 4 * 64 + j * 4 + d % 4) * chunk.key_scale[j];
+}
+int64_t value_place(DType type, int64_t position, int64_t d) {
+  return type == DType::kI8 ? (position / 4 * kValueDim + d) * 4 + position % 4 : position * kValueDim + d;
 }
 float value_at(const KvCache& cache, int64_t layer, int64_t position, int64_t i) {
   const KvCache::Chunk chunk = cache.chunk(layer, i / kHeadDim, 0);
-  const float value = element(cache.dtype(), chunk.values, position * 32 + i % kHeadDim);
+  const float value =
+      element(cache.dtype(), chunk.values, value_place(cache.dtype(), position, i % kHeadDim));
   return chunk.value_scale == nullptr ? value : value * chunk.value_scale[position];
 }
 
@@ -97,7 +103,8 @@ TEST_P(KvCacheTest, ValueRowsArePaddedWithZeros) {
   for (int64_t head = 0; head < kKvHeads; ++head) {
     const void* values = cache.chunk(1, head, 0).values;
     for (int64_t position = 0; position < kContext; ++position) {
-      for (int64_t d = kHeadDim; d < 32; ++d) ASSERT_EQ(element(GetParam(), values, position * 32 + d), 0);
+      for (int64_t d = kHeadDim; d < kValueDim; ++d)
+        ASSERT_EQ(element(GetParam(), values, value_place(GetParam(), position, d)), 0);
     }
   }
 }

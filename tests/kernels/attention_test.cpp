@@ -14,7 +14,7 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 /// integers times a power of two. What no query may use is NaN where the type has one, and memory ends where
 /// it may not be read.
 struct Cache {
-  int64_t positions, head_dim, value_dim;
+  int64_t positions, head_dim, key_dim8, value_dim;
   GuardedArray<float> k32, v32, k_scale, v_scale;
   GuardedArray<uint16_t> k16, v16;
   GuardedArray<int8_t> k8, v8;
@@ -22,6 +22,7 @@ struct Cache {
   Cache(Random& random, int64_t count, int64_t dim, float range)
       : positions(count),
         head_dim(dim),
+        key_dim8(round_up(dim, 4)),
         value_dim(round_up(dim, 16)),
         k32(round_up(count, 16) * dim),
         v32(count * value_dim),
@@ -29,8 +30,8 @@ struct Cache {
         v_scale(round_up(count, 16)),
         k16(round_up(count, 16) * dim),
         v16(count * value_dim),
-        k8(round_up(count, 16) * dim),
-        v8(count * value_dim) {
+        k8(round_up(count, 16) * key_dim8),
+        v8(round_up(count, 4) * value_dim) {
     for (const auto unseen : {k32.span(), k_scale.span(), v_scale.span()})
       std::fill(unseen.begin(), unseen.end(), kNaN);
     k16.fill(f32_to_f16(kNaN));
@@ -39,10 +40,12 @@ struct Cache {
       v_scale[p] = range / 128 * (p % 3 == 0 ? 1.0f : 0.25f);
       for (int64_t d = 0; d < dim; ++d) {
         const int64_t key = key_index(p, d), value = p * value_dim + d;
-        k8[key] = static_cast<int8_t>(std::uniform_int_distribution<int>(-127, 127)(random));
-        v8[value] = static_cast<int8_t>(std::uniform_int_distribution<int>(-127, 127)(random));
-        k32[key] = k8[key] * k_scale[p];
-        v32[value] = v8[value] * v_scale[p];
+        const int k = std::uniform_int_distribution<int>(-127, 127)(random);
+        const int v = std::uniform_int_distribution<int>(-127, 127)(random);
+        k8[p / 16 * 16 * key_dim8 + d / 4 * 64 + p % 16 * 4 + d % 4] = static_cast<int8_t>(k);
+        v8[(p / 4 * value_dim + d) * 4 + p % 4] = static_cast<int8_t>(v);
+        k32[key] = static_cast<float>(k) * k_scale[p];
+        v32[value] = static_cast<float>(v) * v_scale[p];
         k16[key] = f32_to_f16(k32[key]);
         v16[value] = f32_to_f16(v32[value]);
       }
@@ -51,24 +54,45 @@ struct Cache {
   [[nodiscard]] int64_t key_index(int64_t p, int64_t d) const {
     return (p / 16 * head_dim + d) * 16 + p % 16;
   }
-  template <class Function>
-  void of_type(DType type, Function function) const {
-    if (type == DType::kF32) return function(k32, v32);
-    if (type == DType::kF16) return function(k16, v16);
-    function(k8, v8);
+  [[nodiscard]] const void* keys(DType type, int64_t start) const {
+    if (type == DType::kI8) return k8.data() + start * key_dim8;
+    if (type == DType::kF16) return k16.data() + start * head_dim;
+    return k32.data() + start * head_dim;
+  }
+  [[nodiscard]] const void* values(DType type, int64_t start) const {
+    if (type == DType::kI8) return v8.data() + start * value_dim;
+    if (type == DType::kF16) return v16.data() + start * value_dim;
+    return v32.data() + start * value_dim;
   }
 };
 
 struct Queries {
   std::vector<int32_t> lengths;  ///< over the whole cache
-  GuardedArray<float> q;
+  GuardedArray<float> q;         ///< multiples of the scale: q8 is the same, exactly
+  GuardedArray<int8_t> q8;
+  std::vector<float> q_scale;
+  std::vector<int32_t> q_sum;
+  int64_t stride8;
   float scale;
 
   Queries(Random& random, std::vector<int32_t> seen, int64_t dim, float range)
       : lengths(std::move(seen)),
         q(std::ssize(lengths) * dim),
+        q8(std::ssize(lengths) * round_up(dim, 4)),
+        q_scale(lengths.size()),
+        q_sum(lengths.size()),
+        stride8(round_up(dim, 4)),
         scale(1 / std::sqrt(static_cast<float>(dim))) {
-    fill_uniform(random, q.span(), -range, range);
+    for (int64_t i = 0; i < count(); ++i) {
+      const auto row = static_cast<size_t>(i);
+      q_scale[row] = range / 128 * (i % 2 == 0 ? 1.0f : 0.75f);
+      for (int64_t d = 0; d < dim; ++d) {
+        const int integer = std::uniform_int_distribution<int>(-127, 127)(random);
+        q8[i * stride8 + d] = static_cast<int8_t>(integer);
+        q_sum[row] += integer;
+        q[i * dim + d] = static_cast<float>(integer) * q_scale[row];
+      }
+    }
   }
   [[nodiscard]] int64_t count() const { return std::ssize(lengths); }
 };
@@ -103,21 +127,23 @@ std::vector<float> attend(const KernelTable& table, const Queries& queries, cons
       lengths.push_back(static_cast<int32_t>(
           std::min<int64_t>(queries.lengths[static_cast<size_t>(i)] - start, kAttentionChunk)));
     State& state = start == 0 ? total : part;
-    cache.of_type(type, [&](const auto& keys, const auto& values) {
-      table.attention_chunk({.q = queries.q.data() + first * dim,
-                             .q_stride = dim,
-                             .queries = rows - first,
-                             .lengths = lengths.data(),
-                             .keys = keys.data() + start * dim,
-                             .values = values.data() + start * cache.value_dim,
-                             .key_scale = cache.k_scale.data() + start,
-                             .value_scale = cache.v_scale.data() + start,
-                             .kv_type = type,
-                             .head_dim = dim,
-                             .scale = queries.scale,
-                             .weights = weights.data(),
-                             .out = state.from(first)});
-    });
+    const auto row = static_cast<size_t>(first);
+    table.attention_chunk({.q = queries.q.data() + first * dim,
+                           .q8 = queries.q8.data() + first * queries.stride8,
+                           .q_scale = &queries.q_scale[row],
+                           .q_sum = &queries.q_sum[row],
+                           .q_stride = type == DType::kI8 ? queries.stride8 : dim,
+                           .queries = rows - first,
+                           .lengths = lengths.data(),
+                           .keys = cache.keys(type, start),
+                           .values = cache.values(type, start),
+                           .key_scale = cache.k_scale.data() + start,
+                           .value_scale = cache.v_scale.data() + start,
+                           .kv_type = type,
+                           .head_dim = dim,
+                           .scale = queries.scale,
+                           .weights = weights.data(),
+                           .out = state.from(first)});
     if (start > 0)
       table.attention_merge(
           {.total = total.from(first), .part = part.from(first), .rows = rows - first, .head_dim = dim});
@@ -137,7 +163,7 @@ struct Expected {
   double tolerance = 0;
 };
 
-Expected by_definition(const Queries& queries, const Cache& cache, int64_t query) {
+Expected by_definition(const Queries& queries, const Cache& cache, int64_t query, DType type) {
   const auto length = static_cast<size_t>(queries.lengths[static_cast<size_t>(query)]);
   std::vector<double> score(length);
   double magnitude = 0, value_bound = 0;
@@ -172,6 +198,10 @@ Expected by_definition(const Queries& queries, const Cache& cache, int64_t query
   const auto dim = static_cast<double>(cache.head_dim), chunks = std::ceil(static_cast<double>(length) / 256);
   const double weight_error = magnitude * (2 * (dim + 2) + 2 + 2 * chunks) + 2 + 2 * chunks;
   expected.tolerance = value_bound * kEpsilon * (2 * weight_error + 277 + 3 * chunks + 2);
+  // kI8: each weight times its value's scale is off by half a step, 1 / 16383 of the largest, before the
+  // division by the sum; and 4 roundings more.
+  if (type == DType::kI8)
+    expected.tolerance += value_bound * (static_cast<double>(length) * 0.5 / 16383 / total + 4 * kEpsilon);
   return expected;
 }
 
@@ -193,7 +223,7 @@ class Attention : public KernelTest {
         << cache.positions << " positions";
     if (&table() != &scalar_table()) return;
     for (int64_t i = 0; i < queries.count(); ++i) {
-      const Expected expected = by_definition(queries, cache, i);
+      const Expected expected = by_definition(queries, cache, i, type);
       for (size_t d = 0; d < expected.out.size(); ++d)
         ASSERT_NEAR(out[static_cast<size_t>(i) * expected.out.size() + d], expected.out[d],
                     expected.tolerance);
@@ -245,6 +275,9 @@ TEST_P(Attention, AQuerysResultDoesNotDependOnItsCompany) {
     for (int64_t i = 0; i < together.count(); ++i) {
       Queries alone(random, {together.lengths[static_cast<size_t>(i)]}, 128, 1);
       std::copy_n(together.q.data() + i * 128, 128, alone.q.data());
+      std::copy_n(together.q8.data() + i * 128, 128, alone.q8.data());
+      alone.q_scale[0] = together.q_scale[static_cast<size_t>(i)];
+      alone.q_sum[0] = together.q_sum[static_cast<size_t>(i)];
       const std::vector<float> one = attend(table(), alone, cache, type);
       EXPECT_TRUE(same_bits<float>(one, std::span(all).subspan(static_cast<size_t>(i) * 128, 128)));
     }
@@ -258,7 +291,7 @@ TEST_P(Attention, LargeScoresDoNotOverflow) {
   for (const DType type : kTypes) {
     const std::vector<float> out = attend(table(), queries, cache, type);
     EXPECT_TRUE(same_bits<float>(out, attend(scalar_table(), queries, cache, type)));
-    for (const float value : out) EXPECT_LE(std::fabs(value), 1000.0f);
+    for (const float value : out) EXPECT_LE(std::fabs(value), 1000.0f * (1 + 0x1p-20f));
   }
 }
 
@@ -268,17 +301,45 @@ TEST_P(Attention, OneKeyGivesItsValue) {
   const Queries query(random, {1}, 128, 1);
   for (const DType type : kTypes) {
     const std::vector<float> out = attend(table(), query, cache, type);
-    for (int64_t d = 0; d < 128; ++d) EXPECT_EQ(out[static_cast<size_t>(d)], cache.v32[d]);
+    // kI8: 16383 * v * (scale / 16383) rounds three times.
+    const float error = type == DType::kI8 ? 0x1p-22f : 0;
+    for (int64_t d = 0; d < 128; ++d) EXPECT_NEAR(out[static_cast<size_t>(d)], cache.v32[d], error);
+  }
+}
+
+TEST_P(Attention, ExtremesOfIntegersFit) {
+  Random random(17);
+  Cache cache(random, 256, 256, 1);
+  Queries queries(random, causal(7, 256, 7), 256, 1);
+  for (const int sign : {1, -1}) {  // equal keys: equal weights, each the largest
+    cache.k8.fill(static_cast<int8_t>(127 * sign));
+    cache.v8.fill(static_cast<int8_t>(127 * sign));
+    std::fill(cache.k_scale.span().begin(), cache.k_scale.span().end(), 1.0f);
+    std::fill(cache.v_scale.span().begin(), cache.v_scale.span().end(), 1.0f);
+    queries.q8.fill(127);
+    std::fill(queries.q_sum.begin(), queries.q_sum.end(), 127 * 256);
+    for (const float value : attend(table(), queries, cache, DType::kI8))
+      EXPECT_NEAR(value, 127 * sign, 1e-4);
+    queries.q8.fill(-127);
+    std::fill(queries.q_sum.begin(), queries.q_sum.end(), -127 * 256);
+    for (const float value : attend(table(), queries, cache, DType::kI8))
+      EXPECT_NEAR(value, 127 * sign, 1e-4);
   }
 }
 
 TEST_P(Attention, ANaNStaysVisible) {
-  Random random(17);
-  const Cache cache(random, 300, 64, 1);
+  Random random(18);
+  Cache cache(random, 300, 64, 1);
   Queries queries(random, causal(7, 300, 1), 64, 1);
   queries.q[3 * 64 + 5] = kNaN;
-  const std::vector<float> out = attend(table(), queries, cache, DType::kF16);
-  for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i / 64 == 3);
+  queries.q_scale[3] = kNaN;
+  for (const DType type : kTypes) {
+    const std::vector<float> out = attend(table(), queries, cache, type);
+    for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i / 64 == 3);
+  }
+  cache.v_scale[298] = kNaN;  // the last two queries see it
+  const std::vector<float> out = attend(table(), queries, cache, DType::kI8);
+  for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i / 64 == 3 || i / 64 >= 5);
 }
 
 }  // namespace

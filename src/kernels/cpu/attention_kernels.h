@@ -19,23 +19,22 @@ template <class V>
 V load_kv(const uint16_t* p) {
   return V::load_f16(p);
 }
-template <class V>
-V load_kv(const int8_t* p) {
-  return V::from_i8(p);
-}
 
-// Calls body(first, count constant) for tiles of kQueries, 4, 2 and 1 that cover [0, queries).
+// Calls body(first, count constant) for tiles of kTile, 4, 2 and 1 that cover [0, queries).
 template <int kCount>
 struct Count {
   static constexpr int value = kCount;
 };
-template <class V, class Body>
+template <class V, int kTile, class Body>
 inline __attribute__((always_inline)) void for_query_tiles(int64_t queries, Body body) {
-  static_assert(V::kQueries > 4);
   int64_t i = 0;
-  for (; i + V::kQueries <= queries; i += V::kQueries) body(i, Count<V::kQueries>{});
-  for (; i + 4 <= queries; i += 4) body(i, Count<4>{});
-  for (; i + 2 <= queries; i += 2) body(i, Count<2>{});
+  for (; i + kTile <= queries; i += kTile) body(i, Count<kTile>{});
+  if constexpr (kTile > 4) {
+    for (; i + 4 <= queries; i += 4) body(i, Count<4>{});
+  }
+  if constexpr (kTile > 2) {
+    for (; i + 2 <= queries; i += 2) body(i, Count<2>{});
+  }
   for (; i < queries; ++i) body(i, Count<1>{});
 }
 
@@ -74,9 +73,7 @@ void score_tile(const AttentionChunkArgs& a, int64_t query, int64_t block) {
   BITNET_UNROLL for (int b = 0; b < kB; ++b) {
     const int64_t position = (block + b) * kLanes;
     BITNET_UNROLL for (int i = 0; i < kQ; ++i) {
-      V score = sum[i][b];
-      if constexpr (sizeof(T) == 1) score = V::mul(score, V::load(a.key_scale + position));
-      V::mul(score, scale).store(a.weights + (query + i) * kAttentionChunk + position);
+      V::mul(sum[i][b], scale).store(a.weights + (query + i) * kAttentionChunk + position);
     }
   }
 }
@@ -84,7 +81,7 @@ void score_tile(const AttentionChunkArgs& a, int64_t query, int64_t block) {
 // kB blocks against every query tile that sees one of them: the keys stay in the first cache.
 template <class V, class T, int kB>
 void score_blocks(const AttentionChunkArgs& a, int64_t block) {
-  for_query_tiles<V>(
+  for_query_tiles<V, V::kQueries>(
       a.queries, [&](int64_t i, auto count) __attribute__((always_inline)) {
         if (block * kLanes < longest<V>(a.lengths + i, count.value))
           score_tile<V, T, decltype(count)::value, kB>(a, i, block);
@@ -158,7 +155,7 @@ void value_dims(const AttentionChunkArgs& a, int64_t query, int64_t begin, int64
 // what it is multiplied with may be anything.
 template <class V, class T>
 void values(const AttentionChunkArgs& a, int64_t begin, int64_t end) {
-  for_query_tiles<V>(
+  for_query_tiles<V, V::kQueries>(
       a.queries, [&](int64_t i, auto count) __attribute__((always_inline)) {
         constexpr int kQ = decltype(count)::value;
         const int64_t seen = shortest<V>(a.lengths + i, kQ);
@@ -180,29 +177,11 @@ void attention_chunk_of(const AttentionChunkArgs& a) {
   for (int64_t i = 0; i < a.queries; ++i) {
     float* w = a.weights + i * kAttentionChunk;
     softmax_row<V>(w, a.lengths[i], a.out.max + i, a.out.sum + i);
-    if constexpr (sizeof(T) == 1) {
-      for (int64_t p = 0; p < a.lengths[i]; p += kLanes)
-        V::mul(V::load(w + p), V::load(a.value_scale + p)).store(w + p);
-    }
     for (int64_t d = 0; d < a.head_dim; d += kLanes) V::zero().store(a.out.o + i * a.out.o_stride + d);
   }
   const int64_t positions = longest<V>(a.lengths, a.queries);
   for (int64_t begin = 0; begin < positions; begin += kValueBlock)
     values<V, T>(a, begin, begin + kValueBlock < positions ? begin + kValueBlock : positions);
-}
-
-template <class V>
-void attention_chunk(const AttentionChunkArgs& a) {
-  switch (a.kv_type) {
-    case DType::kF32:
-      return attention_chunk_of<V, float>(a);
-    case DType::kF16:
-      return attention_chunk_of<V, uint16_t>(a);
-    case DType::kI8:
-      return attention_chunk_of<V, int8_t>(a);
-    default:
-      __builtin_trap();  // callers check the type (kernel_table.h)
-  }
 }
 
 template <class V>

@@ -3,6 +3,7 @@
 // The part of a kernel table that is written once over a vector type (float_kernels.h). A table's unit adds
 // what it has of its own.
 
+#include "kernels/cpu/attention_i8_kernels.h"
 #include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/dense_kernels.h"
 #include "kernels/cpu/float_kernels.h"
@@ -24,8 +25,10 @@ constexpr KernelTable float_table(std::string_view name) {
   table.rope = rope<V>;
   table.glu_relu2 = glu_relu2<V>;
   table.glu_silu = glu_silu<V>;
-  table.attention_chunk = attention_chunk<V>;
-  table.attention_merge = attention_merge<V>;
+  if constexpr (requires { V::I8Dots::kQueries; }) {  // scalar has loops of its own
+    table.attention_chunk = attention_chunk<V>;
+    table.attention_merge = attention_merge<V>;
+  }
   table.add = add<V>;
   table.store_f16 = store_f16<V>;
   return table;

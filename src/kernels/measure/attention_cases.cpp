@@ -34,11 +34,28 @@ class ChunkCase {
       : shapes_(meter.shapes),
         queries_(queries),
         padded_dim_(round_up(shapes_.head_dim, 16)),
-        keys_(random_cache(meter.scalar, chunks * kAttentionChunk * shapes_.head_dim, shapes_.kv)),
+        key_dim_(shapes_.kv == DType::kI8 ? round_up(shapes_.head_dim, 4) : shapes_.head_dim),
+        stride8_(round_up(shapes_.head_dim, 64)),
+        keys_(random_cache(meter.scalar, chunks * kAttentionChunk * key_dim_, shapes_.kv)),
         values_(random_cache(meter.scalar, chunks * kAttentionChunk * padded_dim_, shapes_.kv)),
         q_(random_rows(queries, shapes_.head_dim, padded_dim_)),
         scales_(random_rows(1, kAttentionChunk, kAttentionChunk)),
-        lengths_(static_cast<size_t>(queries), static_cast<int32_t>(kAttentionChunk)) {}
+        q8_(static_cast<size_t>(queries * stride8_)),
+        q_scale_(static_cast<size_t>(queries) * sizeof(float)),
+        q_sum_(static_cast<size_t>(queries) * sizeof(int32_t)),
+        lengths_(static_cast<size_t>(queries), static_cast<int32_t>(kAttentionChunk)) {
+    meter.scalar.quantize({.x = q_.as<float>(),
+                           .x_stride = padded_dim_,
+                           .tokens = queries,
+                           .cols = shapes_.head_dim,
+                           .q = q8_.as<int8_t>(),
+                           .q_stride = stride8_,
+                           .scale = q_scale_.as<float>(),
+                           .sum = q_sum_.as<int32_t>()});
+    for (int64_t i = 0; i < queries; ++i) q_scale_.as<float>()[i] = 1 / q_scale_.as<float>()[i];
+    for (int64_t i = 0; i < kAttentionChunk; ++i)  // factors of a cache are positive
+      scales_.as<float>()[i] = (2 + scales_.as<float>()[i]) / 127;
+  }
 
   /// Memory that a thread needs for one chunk.
   struct Scratch {
@@ -55,10 +72,13 @@ class ChunkCase {
     const int64_t element = dtype_info(shapes_.kv).block_bytes, first = chunk * kAttentionChunk * element;
     table.attention_chunk(
         {.q = q_.as<float>(),
-         .q_stride = padded_dim_,
+         .q8 = q8_.as<int8_t>(),
+         .q_scale = q_scale_.as<float>(),
+         .q_sum = q_sum_.as<int32_t>(),
+         .q_stride = shapes_.kv == DType::kI8 ? stride8_ : padded_dim_,
          .queries = queries_,
          .lengths = lengths_.data(),
-         .keys = keys_.data() + first * shapes_.head_dim,
+         .keys = keys_.data() + first * key_dim_,
          .values = values_.data() + first * padded_dim_,
          .key_scale = scales_.as<float>(),
          .value_scale = scales_.as<float>(),
@@ -71,8 +91,9 @@ class ChunkCase {
 
  private:
   const KernelShapes& shapes_;
-  int64_t queries_, padded_dim_;
+  int64_t queries_, padded_dim_, key_dim_, stride8_;
   AlignedBuffer keys_, values_, q_, scales_;
+  AlignedBuffer q8_, q_scale_, q_sum_;  ///< the queries quantized, for kI8
   std::vector<int32_t> lengths_;
 };
 

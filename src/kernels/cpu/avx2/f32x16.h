@@ -11,6 +11,7 @@ namespace {
 struct F32x16 {
   static constexpr int kDenseRows = 4, kDenseTokens = 1;
   static constexpr int kQueries = 6, kKeyBlocks = 1, kValueChunks = 1;
+  struct I8Dots;  // i8_dots.h
   __m256 low, high;
 
   static F32x16 zero() { return broadcast(0.0f); }
@@ -102,3 +103,5 @@ struct F32x16 {
 
 }  // namespace
 }  // namespace bitnet::kernels::avx2
+
+#include "kernels/cpu/avx2/i8_dots.h"

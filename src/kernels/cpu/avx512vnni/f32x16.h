@@ -11,6 +11,7 @@ namespace {
 struct F32x16 {
   static constexpr int kDenseRows = 4, kDenseTokens = 4;
   static constexpr int kQueries = 6, kKeyBlocks = 4, kValueChunks = 4;
+  struct I8Dots;  // i8_dots.h
   __m512 v;
 
   static F32x16 zero() { return {_mm512_setzero_ps()}; }
@@ -68,3 +69,5 @@ struct F32x16 {
 
 }  // namespace
 }  // namespace bitnet::kernels::avx512vnni
+
+#include "kernels/cpu/avx512vnni/i8_dots.h"

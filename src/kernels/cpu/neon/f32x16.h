@@ -14,6 +14,7 @@ namespace {
 struct F32x16 {
   static constexpr int kDenseRows = 4, kDenseTokens = 1;
   static constexpr int kQueries = 6, kKeyBlocks = 1, kValueChunks = 1;
+  struct I8Dots;  // i8_dots.h
   float32x4_t v[4];
 
   static F32x16 zero() { return broadcast(0.0f); }
@@ -99,3 +100,5 @@ struct F32x16 {
 
 }  // namespace
 }  // namespace bitnet::kernels::neon
+
+#include "kernels/cpu/neon/i8_dots.h"

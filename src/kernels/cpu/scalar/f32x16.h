@@ -10,7 +10,6 @@ namespace {
 // Sixteen lanes in plain C++: the reference for every other F32x16.
 struct F32x16 {
   static constexpr int kDenseRows = 4, kDenseTokens = 4;
-  static constexpr int kQueries = 6, kKeyBlocks = 1, kValueChunks = 1;
   float lane[16];
 
   static F32x16 zero() { return broadcast(0.0f); }
