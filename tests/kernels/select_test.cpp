@@ -34,6 +34,8 @@ TEST(Select, TakesTheBestThatTheFeaturesAllow) {
   EXPECT_EQ(select(features, "").name, "neon");
   features.neon_dotprod = true;
   EXPECT_EQ(select(features, "").name, "neon_dotprod");
+  features.neon_i8mm = true;
+  EXPECT_EQ(select(features, "").name, "neon_i8mm");
 #else
   GTEST_SKIP() << "this architecture has the scalar table only";
 #endif

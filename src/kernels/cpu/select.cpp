@@ -26,6 +26,7 @@ constexpr Candidate kCandidates[] = {
     {&avxvnni::kTable, [](const CpuFeatures& f) { return f.avx_vnni; }},
     {&avx2::kTable, [](const CpuFeatures& f) { return f.avx2; }},
 #elif defined(__aarch64__)
+    {&neon_i8mm::kTable, [](const CpuFeatures& f) { return f.neon_i8mm; }},
     {&neon_dotprod::kTable, [](const CpuFeatures& f) { return f.neon_dotprod; }},
     {&neon::kTable, [](const CpuFeatures& f) { return f.neon; }},
 #endif

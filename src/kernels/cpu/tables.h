@@ -24,6 +24,9 @@ extern const KernelTable kTable;
 namespace neon {
 extern const KernelTable kTable;
 }
+namespace neon_i8mm {
+extern const KernelTable kTable;
+}
 namespace neon_dotprod {
 extern const KernelTable kTable;
 }

@@ -1,4 +1,4 @@
-// Instructions by their names, with .arch_extension, so that the unit itself is baseline code.
+// Instructions by their names, with .arch, so that the unit itself is baseline code.
 #if defined(__aarch64__)
 
 #include "kernels/measure/int8_peak.h"
@@ -42,7 +42,7 @@ int64_t run_dotprod(int64_t rounds) {
   for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
   for (int64_t round = 0; round < rounds; ++round) {
     for (int32x4_t& sum : sums) {
-      __asm__ volatile(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %1.16b" : "+w"(sum) : "w"(ones));
+      __asm__ volatile(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %1.16b" : "+w"(sum) : "w"(ones));
     }
   }
   return sum_of(sums);
@@ -54,7 +54,7 @@ int64_t run_i8mm(int64_t rounds) {
   for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
   for (int64_t round = 0; round < rounds; ++round) {
     for (int32x4_t& sum : sums) {
-      __asm__ volatile(".arch_extension i8mm\n\tsmmla %0.4s, %1.16b, %1.16b" : "+w"(sum) : "w"(ones));
+      __asm__ volatile(".arch armv8.2-a+i8mm\n\tsmmla %0.4s, %1.16b, %1.16b" : "+w"(sum) : "w"(ones));
     }
   }
   return sum_of(sums);
