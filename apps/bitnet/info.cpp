@@ -5,9 +5,7 @@
 #include "terminal.h"
 #include "text.h"
 
-#include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -31,19 +29,11 @@ constexpr const char* kCompiler = "unknown";
 
 struct InfoOptions {};
 
-/// The kernels that a session would take: the ones forced, else the best.
-std::string chosen_isa(const CommonOptions& common) {
-  const char* environment = std::getenv("BITNET_ISA");
-  std::string forced = !common.isa.empty() ? common.isa : environment != nullptr ? environment : "";
-  const auto available = available_isas();
-  if (forced.empty()) return std::string(available.front());
-  if (std::find(available.begin(), available.end(), forced) == available.end()) {
-    throw Error(
-        ErrorCode::kUnsupported,
-        fmt::format("the kernels '{}' do not exist in this build or cannot run on this machine", forced),
-        fmt::format("choose one of: {}", fmt::join(available, ", ")));
-  }
-  return forced;
+/// Times of the kernels that were close, in microseconds; an empty object where features decide.
+Json measured_to_json() {
+  Json json = Json::object();
+  for (const MeasuredIsa& isa : measured_isas()) json[std::string(isa.name)] = isa.seconds * 1e6;
+  return json;
 }
 
 /// MemTotal and MemAvailable of the machine, in bytes; 0 where the system does not say.
@@ -83,10 +73,18 @@ Json to_json(const CommonOptions& common) {
           {"build", {{"compiler", kCompiler}, {"type", BITNET_BUILD_TYPE}}},
           {"cpu", {{"vendor", cpu.vendor}, {"model", cpu.model}, {"features", features_to_json(cpu)}}},
           {"isas", available_isas()},
-          {"isa", chosen_isa(common)},
+          {"isa", chosen_isa(common.isa)},
+          {"isa_measured_us", measured_to_json()},
           {"threads", ThreadPool::available()},
           {"memory", {{"total_bytes", memory.total}, {"available_bytes", memory.available}}},
           {"bundled_model", bundled.empty() ? Json() : Json(bundled)}};
+}
+
+std::string measured_line() {
+  std::string times;
+  for (const MeasuredIsa& isa : measured_isas())
+    times += fmt::format("{}{} {:.0f} us", times.empty() ? "" : ", ", isa.name, isa.seconds * 1e6);
+  return times.empty() ? times : fmt::format("measured   {}\n", times);
 }
 
 int info(const InfoOptions&, const CommonOptions& common) {
@@ -107,7 +105,7 @@ int info(const InfoOptions&, const CommonOptions& common) {
             fmt::format("features   {}\n", features) +
             fmt::format("kernels    {} (available: {})\n", json["isa"].get<std::string>(),
                         fmt::join(available_isas(), ", ")) +
-            fmt::format("threads    {}\n", ThreadPool::available()) +
+            measured_line() + fmt::format("threads    {}\n", ThreadPool::available()) +
             fmt::format("memory     {} of {} available\n", format_bytes(json["memory"]["available_bytes"]),
                         format_bytes(json["memory"]["total_bytes"])) +
             fmt::format("model      {}\n", bundled.empty() ? "none bundled" : escape_controls(bundled)));

@@ -2,6 +2,7 @@
 
 #include "bitnet/core/error.h"
 #include "kernel_test.h"
+#include "kernels/cpu/contest.h"
 
 #include <cstdlib>
 
@@ -77,12 +78,43 @@ TEST(Select, EnvironmentVariableIsHonouredAndAnArgumentOverridesIt) {
   setenv("BITNET_ISA", "no such set", 1);
   EXPECT_THROW((void)select_kernels(""), Error);
   setenv("BITNET_ISA", "", 1);
-  EXPECT_EQ(&select_kernels(""), all_runnable().front());
+  EXPECT_EQ(select_kernels("").name, chosen_isa());
+  if (measured_isas().empty()) {
+    EXPECT_EQ(&select_kernels(""), all_runnable().front());
+  }
   if (before == nullptr) {
     unsetenv("BITNET_ISA");
   } else {
     setenv("BITNET_ISA", saved.c_str(), 1);
   }
+}
+
+TEST(Select, ATableMustBeClearlyFasterToDisplaceTheFirst) {
+  KernelTable first = {}, second = {}, third = {};
+  const auto fastest_of = [&](double a, double b, double c) {
+    return &fastest({{&first, a}, {&second, b}, {&third, c}});
+  };
+  EXPECT_EQ(fastest_of(1.0, 2.0, 3.0), &first);
+  EXPECT_EQ(fastest_of(1.0, 0.95, 0.91), &first) << "within the noise of the measurement";
+  EXPECT_EQ(fastest_of(1.0, 0.85, 0.8), &third);
+  EXPECT_EQ(fastest_of(1.0, 0.5, 0.8), &second);
+}
+
+TEST(Select, MeasuresOnlyWhereFeaturesDoNotDecide) {
+  EXPECT_TRUE(close_tables(CpuFeatures{}).empty());
+#if defined(__x86_64__)
+  CpuFeatures features;
+  features.avx2 = features.avx512 = features.avx512_vnni = true;
+  EXPECT_TRUE(close_tables(features).empty());
+  features.avx_vnni = true;
+  EXPECT_EQ(close_tables(features).size(), 2);
+  features.amx_int8 = true;
+  EXPECT_TRUE(close_tables(features).empty()) << "tiles are far ahead where many tokens count";
+#endif
+}
+
+TEST(Select, MeasuresEveryTable) {
+  for (const KernelTable* table : all_runnable()) EXPECT_GT(measure_ternary(*table), 0) << table->name;
 }
 
 TEST(Select, AvailableIsasEndWithScalar) {

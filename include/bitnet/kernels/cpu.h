@@ -22,4 +22,16 @@ struct CpuFeatures {
 /// last.
 [[nodiscard]] std::vector<std::string_view> available_isas();
 
+/// The name of the kernel table that a session takes: `forced`, or if that is empty the environment variable
+/// BITNET_ISA, or if that is empty the best here. Throws kUnsupported if it cannot run here.
+[[nodiscard]] std::string_view chosen_isa(std::string_view forced = {});
+
+struct MeasuredIsa {
+  std::string_view name;
+  double seconds;  ///< of two small ternary products
+};
+/// What an unforced choice rests on where features do not decide, measured once in a process; otherwise
+/// empty.
+[[nodiscard]] std::vector<MeasuredIsa> measured_isas();
+
 }  // namespace bitnet

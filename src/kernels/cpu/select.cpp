@@ -1,6 +1,7 @@
 #include "kernels/cpu/select.h"
 
 #include "bitnet/core/error.h"
+#include "kernels/cpu/contest.h"
 #include "kernels/cpu/tables.h"
 
 #include <cstdlib>
@@ -51,6 +52,17 @@ const std::vector<const KernelTable*>& tables_of_this_machine() {
   return tables;
 }
 
+// Measured once in a process.
+const std::vector<Contender>& contenders_of_this_machine() {
+  static const std::vector<Contender> contenders = [] {
+    std::vector<Contender> measured;
+    for (const KernelTable* table : close_tables(cpu_features()))
+      measured.push_back({table, measure_ternary(*table)});
+    return measured;
+  }();
+  return contenders;
+}
+
 }  // namespace
 
 std::vector<const KernelTable*> runnable(const CpuFeatures& features) {
@@ -78,6 +90,7 @@ const KernelTable& select_kernels(std::string_view forced) {
   if (forced.empty()) {
     if (const char* variable = std::getenv("BITNET_ISA")) forced = variable;
   }
+  if (forced.empty() && !contenders_of_this_machine().empty()) return fastest(contenders_of_this_machine());
   return select(cpu_features(), forced);
 }
 
@@ -95,6 +108,17 @@ std::vector<std::string_view> available_isas() {
   std::vector<std::string_view> names;
   for (const kernels::KernelTable* table : kernels::runnable(cpu_features())) names.push_back(table->name);
   return names;
+}
+
+std::string_view chosen_isa(std::string_view forced) {
+  return kernels::select_kernels(forced).name;
+}
+
+std::vector<MeasuredIsa> measured_isas() {
+  std::vector<MeasuredIsa> isas;
+  for (const kernels::Contender& contender : kernels::contenders_of_this_machine())
+    isas.push_back({contender.table->name, contender.seconds});
+  return isas;
 }
 
 }  // namespace bitnet
