@@ -34,9 +34,9 @@ struct F32x16::I8Dots {
   };
   struct ValueSum {
     __m512i high = _mm512_setzero_si512(), low = _mm512_setzero_si512();
-    void add(Values v, const Weights& w) {
-      high = _mm512_dpbusd_epi32(high, w.high, v);
-      low = _mm512_dpbusd_epi32(low, w.low, v);
+    void add(Values values, const Weights& w) {
+      high = _mm512_dpbusd_epi32(high, w.high, values);
+      low = _mm512_dpbusd_epi32(low, w.low, values);
     }
     [[nodiscard]] F32x16 total() const {
       return {_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 7), low))};
