@@ -99,7 +99,9 @@ GenerateResult Conversation::answer(const std::string& text,
     reused_ = std::min<int64_t>(differ - cached_.begin(), static_cast<int64_t>(prompt.size()) - 1);
     session_.truncate(reused_);
     const auto rest = std::span<const int32_t>(prompt).subspan(static_cast<size_t>(reused_));
-    GenerateResult result = generate(session_, rest, options_, on_token, cancel);
+    GenerateOptions options = options_;
+    options.earlier_tokens.assign(prompt.begin(), prompt.begin() + reused_);
+    GenerateResult result = generate(session_, rest, options, on_token, cancel);
     messages_.push_back({"assistant", result.text});
     remember(std::move(prompt), result);
     return result;

@@ -16,7 +16,9 @@ int64_t PromptLookup::find(int64_t ngram) const {
 std::vector<int32_t> PromptLookup::guess(int64_t most) const {
   const int64_t count = std::min(most, limit_);
   if (count <= 0) return {};
-  for (int64_t ngram = std::min(ngram_, std::ssize(text_) - 1); ngram >= 1; --ngram) {
+  // One token alone says too little: on prose, guesses after it cost more than they save.
+  const int64_t least = std::min<int64_t>(ngram_, 2);
+  for (int64_t ngram = std::min(ngram_, std::ssize(text_) - 1); ngram >= least; --ngram) {
     const int64_t begin = find(ngram);
     if (begin < 0) continue;
     const int64_t end = std::min(begin + count, std::ssize(text_));

@@ -7,7 +7,8 @@
 namespace bitnet {
 
 /// Guesses how a text goes on: as it did after the last earlier place where its last `ngram` tokens stood,
-/// else its last ngram - 1 tokens, and so on.   Source: Saxena, "Prompt Lookup Decoding", 2023.
+/// else its last ngram - 1 tokens, and so on, but for the last token alone.   Source: Saxena, "Prompt Lookup
+/// Decoding", 2023.
 class PromptLookup {
  public:
   /// At most `length` tokens a guess; fewer while guesses fail, because a wrong one costs time.
