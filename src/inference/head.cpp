@@ -1,5 +1,7 @@
 #include "inference/head.h"
 
+#include "bitnet/core/mapped_file.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -8,6 +10,9 @@ namespace {
 
 // Rows whose bounds are computed before they are looked at: a multiple of 16.
 constexpr int64_t kScanRows = 512;
+// Reading a page of a mapped file makes resident what the system has at hand around it: about 250 KB for a
+// row of a head in the page cache of Linux 6.18.
+constexpr int64_t kWindowBytes = 256 * 1024;
 
 }  // namespace
 
@@ -136,6 +141,7 @@ bool Head::rescore(int64_t token, std::vector<Candidate>& out) {
       first = last;
     }
   });
+  limit_resident(out);
   return std::all_of(out.begin(), out.end(), [](const Candidate& c) { return std::isfinite(c.logit); });
 }
 
@@ -154,6 +160,28 @@ void Head::compute_rows(int64_t token, std::span<Candidate> run) {
                                 .y = y,
                                 .y_stride = kScanRows});
   for (size_t i = 0; i < run.size(); ++i) run[i].logit = y[i];
+}
+
+/// An int8 head stands beside the file's, of which rows here and there are read: gives the file's pages back
+/// before both together take more memory than the file's alone would.
+void Head::limit_resident(std::span<const Candidate> computed) {
+  if (!model_.int8_head) return;
+  const DenseMatrix& head = model_.head;
+  const auto bytes = static_cast<int64_t>(head.bytes.size());
+  touched_.resize(static_cast<size_t>(bytes / kWindowBytes + 2));
+  // Windows are multiples of their size in memory.
+  const auto begin = static_cast<int64_t>(reinterpret_cast<uintptr_t>(head.bytes.data()) % kWindowBytes);
+  for (const Candidate& candidate : computed) {
+    for (const int64_t end : {int64_t{0}, head.row_bytes - 1}) {
+      const auto window = static_cast<size_t>((begin + candidate.id * head.row_bytes + end) / kWindowBytes);
+      resident_ += touched_[window] ? 0 : kWindowBytes;
+      touched_[window] = true;
+    }
+  }
+  if (resident_ <= bytes - model_.int8_head->bytes()) return;
+  MappedFile::drop_resident(head.bytes);
+  touched_.assign(touched_.size(), false);
+  resident_ = 0;
 }
 
 }  // namespace bitnet

@@ -42,6 +42,7 @@ class Head {
   void scan(int64_t tokens);
   [[nodiscard]] bool rescore(int64_t token, std::vector<Candidate>& out);
   void compute_rows(int64_t token, std::span<Candidate> run);
+  void limit_resident(std::span<const Candidate> computed);
 
   const Model::Impl& model_;
   Executor executor_;
@@ -52,6 +53,8 @@ class Head {
   std::vector<Worker> workers_;
   std::vector<std::vector<int32_t>> always_;  ///< of each query, sorted
   std::vector<float> all_;
+  std::vector<bool> touched_;  ///< windows of the file's head that compute_rows() has made resident
+  int64_t resident_ = 0;       ///< bytes of them
 };
 
 }  // namespace bitnet
