@@ -64,6 +64,11 @@ void add_isa_option(CLI::App& command, CommonOptions& common) {
       ->type_name("NAME");
 }
 
+void add_sparse_option(CLI::App& command, CommonOptions& common) {
+  command.add_flag("--no-sparse", common.no_sparse,
+                   "Compute what closed squared-ReLU gates would let be left out (same results, slower)");
+}
+
 void add_cache_options(CLI::App& command, CacheOptions& cache) {
   command.add_option("--context", cache.context, "Tokens that the KV cache holds (0: the model's context)")
       ->check(CLI::Range(int64_t{0}, kLongestContext))
@@ -112,6 +117,7 @@ std::shared_ptr<const Model> load_model(const CommonOptions& common) {
   LoadOptions options;
   options.threads = common.threads;
   options.progress = progress.callback();
+  options.sparse = !common.no_sparse;
   return Model::load(find_model(common), options);
 }
 

@@ -18,6 +18,7 @@ struct CommonOptions {
   std::string model;  ///< as named with -m; empty: see find_model
   int threads = 0;
   std::string isa;
+  bool no_sparse = false;
 };
 
 /// --json and --verbose: every command.
@@ -28,6 +29,9 @@ void add_model_option(CLI::App& command, CommonOptions& common);
 void add_threads_option(CLI::App& command, CommonOptions& common);
 /// --isa
 void add_isa_option(CLI::App& command, CommonOptions& common);
+
+/// --no-sparse
+void add_sparse_option(CLI::App& command, CommonOptions& common);
 
 /// --context and --kv: commands that open one session.
 struct CacheOptions {

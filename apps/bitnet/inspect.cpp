@@ -1,3 +1,5 @@
+#include "activation_shares.h"
+#include "bitnet/core/error.h"
 #include "bitnet/core/thread_pool.h"
 #include "bitnet/model/checkpoint.h"
 #include "commands.h"
@@ -5,6 +7,7 @@
 #include "inspect_container.h"
 #include "interrupt.h"
 #include "progress.h"
+#include "prompt.h"
 #include "text.h"
 
 #include <algorithm>
@@ -22,11 +25,12 @@ constexpr const char* kFooter = R"(Examples:
   bitnet inspect model.gguf
   bitnet inspect ./bitnet-b1.58-2B-4T --json
   bitnet inspect model.gguf --no-zeros     (fast: weights are not read, the model is not checked)
+  bitnet inspect model.gguf --activations text.txt     (how many gates are closed, by layer)
 
 Ternary matrices carry the names that the engine uses, whatever the file calls them.)";
 
 struct InspectOptions {
-  std::string model;
+  std::string model, activations;
   bool no_zeros = false;
 };
 
@@ -173,6 +177,22 @@ std::string to_text(const std::string& path, const Container& container,
   return text;
 }
 
+/// The shares of zeros that a text makes in the feed-forward blocks.
+std::vector<LayerActivations> run_text(const CommonOptions& common, const std::string& file) {
+  Session session = open_session(load_model(common), common);
+  const Model& model = session.model();
+  if (model.config().activation != Activation::kRelu2) {
+    throw Error(ErrorCode::kUnsupported, "--activations: the model's activation is SiLU, which is never zero",
+                "only models with squared ReLU have gates that close");
+  }
+  InputOptions input;
+  input.file = file;
+  std::vector<int32_t> ids = model.require_tokenizer().encode(read_input(input).text);
+  ids.resize(std::min(ids.size(), static_cast<size_t>(session.context())));
+  (void)session.append(ids);
+  return session.activations();
+}
+
 int inspect(const InspectOptions& options, const CommonOptions& common) {
   const InterruptScope interrupt_scope;
   CommonOptions named = common;
@@ -186,10 +206,15 @@ int inspect(const InspectOptions& options, const CommonOptions& common) {
   if (!options.no_zeros && is_model) {
     ternary = ternary_rows(Checkpoint::open(path), common.threads);
   }
+  std::vector<LayerActivations> activations;
+  if (!options.activations.empty()) activations = run_text(named, options.activations);
   if (common.json) {
-    print_json(to_json(path.string(), container, ternary));
+    Json json = to_json(path.string(), container, ternary);
+    if (!activations.empty()) json["activations"] = activation_json(activations);
+    print_json(json);
   } else {
     write_out(to_text(path.string(), container, ternary));
+    if (!activations.empty()) write_out("\nactivations\n" + activation_text(activations));
   }
   return kExitOk;
 }
@@ -207,6 +232,11 @@ void add_inspect_command(CLI::App& app, Program& program) {
   add_threads_option(command, program.common);
   command.add_flag("--no-zeros", options->no_zeros,
                    "Read headers only: no zero fractions, no check of the model");
+  command
+      .add_option(
+          "--activations", options->activations,
+          "Run a text (up to the context) and show the share of closed gates and zero inputs by layer")
+      ->type_name("TEXTFILE");
 }
 
 }  // namespace bitnet::cli

@@ -157,6 +157,12 @@ void add_synth_command(CLI::App& app, Program& program) {
   command.add_option("--embedding", options->embedding_type, "Type of the embedding and head")
       ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0", "q6_k", "q4_0"}))
       ->capture_default_str();
+  command
+      .add_option_function<double>(
+          "--closed-gates",
+          [&synth_options = options->synth](const double& share) { synth_options.closed_gates = share; },
+          "Share of the squared-ReLU gates to close (default: half are), e.g. storyteller's 0.668")
+      ->type_name("SHARE");
   add_shape_options(command, *options);
 }
 

@@ -232,6 +232,10 @@ int Engine::threads() const {
   return impl_->pool.size();
 }
 
+const std::vector<LayerActivations>& Engine::activations() const {
+  return impl_->forward.activations();
+}
+
 Sequence Engine::sequence() const {
   return Sequence(std::make_unique<Sequence::Impl>(
       Sequence::Impl{.model = impl_->model,

@@ -1,5 +1,6 @@
 #include "inference/ffn.h"
 
+#include <algorithm>
 #include <array>
 
 namespace bitnet {
@@ -8,20 +9,36 @@ FeedForward::FeedForward(const ModelConfig& config, Executor executor, Projector
     : config_(config),
       executor_(executor),
       projector_(projector),
+      sparse_(config, executor, projector, batch),
       stride_(round_up(config.intermediate_size, 16)),
       gate_(scratch<float>(batch * stride_)),
       up_(scratch<float>(batch * stride_)) {}
 
-void FeedForward::run(const Layer& layer, int64_t tokens, Rows x, Rows out) {
-  const Rows gate{gate_.as<float>(), stride_}, up{up_.as<float>(), stride_};
-  projector_.project(std::array{Projector::Job{&layer.gate, gate}, Projector::Job{&layer.up, up}}, tokens, x,
-                     layer.ffn_norm);
+void FeedForward::run(const Layer& layer, size_t index, int64_t tokens, Rows x, Rows out) {
+  if (layer.up.weight.layout() != TernaryLayout::kRows) return run_dense(layer, tokens, x, out);
+  activations_.resize(std::max(activations_.size(), index + 1));
+  run_sparse(layer, activations_[index], tokens, x, out);
+}
+
+void FeedForward::run_dense(const Layer& layer, int64_t tokens, Rows x, Rows out) {
+  projector_.project(std::array{Projector::Job{&layer.gate, gate()}, Projector::Job{&layer.up, up()}}, tokens,
+                     x, layer.ffn_norm);
   const auto glu =
       config_.activation == Activation::kRelu2 ? executor_.table.glu_relu2 : executor_.table.glu_silu;
   executor_.for_tokens(tokens, [&](int64_t t) {
-    glu({.gate = gate.row(t), .up = up.row(t), .h = gate.row(t), .count = config_.intermediate_size});
+    glu({.gate = gate().row(t), .up = up().row(t), .h = gate().row(t), .count = config_.intermediate_size});
   });
-  projector_.project(std::array{Projector::Job{&layer.down, out}}, tokens, gate, layer.ffn_sub_norm);
+  projector_.project(std::array{Projector::Job{&layer.down, out}}, tokens, gate(), layer.ffn_sub_norm);
+}
+
+void FeedForward::run_sparse(const Layer& layer, LayerActivations& counts, int64_t tokens, Rows x, Rows out) {
+  Int8Rows input = projector_.prepare(layer.gate, tokens, x, layer.ffn_norm);
+  projector_.multiply(std::array{Projector::Job{&layer.gate, gate()}}, tokens);
+  if (config_.projection_norms) input = projector_.prepare(layer.up, tokens, x, layer.ffn_norm);
+  counts.gates += tokens * config_.intermediate_size;
+  counts.open_gates += sparse_.up(layer.up, tokens, input, gate(), up());
+  input = projector_.prepare(layer.down, tokens, up(), layer.ffn_sub_norm);
+  counts.nonzero_inputs += sparse_.down(layer.down, tokens, input, out);
 }
 
 }  // namespace bitnet

@@ -29,7 +29,7 @@ void Forward::run(std::span<const BatchRow> rows) {
   begin(rows);
   for (size_t i = 0; i < model_.layers.size(); ++i) {
     attention_block(model_.layers[i], static_cast<int64_t>(i), rows);
-    ffn_.run(model_.layers[i], std::ssize(rows), x_rows(), block_rows());
+    ffn_.run(model_.layers[i], i, std::ssize(rows), x_rows(), block_rows());
     add_residual(std::ssize(rows));
   }
 }

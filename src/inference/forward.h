@@ -26,6 +26,7 @@ class Forward {
            std::span<std::vector<Candidate>> out) {
     head_.top(x_rows(), rows, queries, out);
   }
+  [[nodiscard]] const std::vector<LayerActivations>& activations() const { return ffn_.activations(); }
 
  private:
   /// Embeddings and RoPE angles of the rows.

@@ -26,9 +26,11 @@ class Packer {
     }
   }
 
-  Linear load(int64_t layer, const char* name) {
+  Linear load(int64_t layer, const char* name, TernaryLayout layout = TernaryLayout::kBlocks) {
     Linear linear;
-    linear.weight = pack(fmt::format("blk.{}.{}.weight", layer, name));
+    linear.weight = pack(fmt::format("blk.{}.{}.weight", layer, name), layout);
+    const float* scales = linear.weight.row_scales();
+    linear.max_row_scale = *std::max_element(scales, scales + linear.weight.rows());
     if (checkpoint_.config().projection_norms) {
       linear.norm_in = read_dense(checkpoint_.dense(fmt::format("blk.{}.{}_norm_in.weight", layer, name)));
     }
@@ -36,16 +38,17 @@ class Packer {
   }
 
  private:
-  PackedTernary pack(const std::string& name) {
+  PackedTernary pack(const std::string& name, TernaryLayout layout) {
     const TernarySource& source = checkpoint_.linear(name);
     const int64_t rows = source.rows(), cols = source.cols();
-    PackedTernary packed(rows, cols);
+    PackedTernary packed(rows, cols, layout);
+    const int64_t group_rows = packed.group_rows();
     pool_.for_range(packed.groups(), 1, [&](int64_t begin, int64_t end) {
-      std::vector<int8_t> trits(static_cast<size_t>(PackedTernary::kGroupRows * cols));
-      std::array<float, PackedTernary::kGroupRows> scales{};
+      std::vector<int8_t> trits(static_cast<size_t>(group_rows * cols));
+      std::vector<float> scales(static_cast<size_t>(group_rows));
       for (int64_t group = begin; group < end; ++group) {
-        const int64_t first = group * PackedTernary::kGroupRows;
-        const auto count = static_cast<size_t>(std::min<int64_t>(PackedTernary::kGroupRows, rows - first));
+        const int64_t first = group * group_rows;
+        const auto count = static_cast<size_t>(std::min(group_rows, rows - first));
         const auto part = std::span(trits).first(count * static_cast<size_t>(cols));
         source.read_rows(first, static_cast<int64_t>(count), part, std::span(scales).first(count));
         packed.set_group(group, part, std::span(scales).first(count));
@@ -74,7 +77,7 @@ DenseMatrix dense_matrix(const DenseSource& source) {
   return matrix;
 }
 
-Layer load_layer(const Checkpoint& checkpoint, Packer& packer, int64_t index) {
+Layer load_layer(const Checkpoint& checkpoint, Packer& packer, int64_t index, bool sparse) {
   const auto norm = [&](const char* name) {
     return read_dense(checkpoint.dense(fmt::format("blk.{}.{}.weight", index, name)));
   };
@@ -90,8 +93,8 @@ Layer load_layer(const Checkpoint& checkpoint, Packer& packer, int64_t index) {
   layer.v = packer.load(index, "attn_v");
   layer.attn_output = packer.load(index, "attn_output");
   layer.gate = packer.load(index, "ffn_gate");
-  layer.up = packer.load(index, "ffn_up");
-  layer.down = packer.load(index, "ffn_down");
+  layer.up = packer.load(index, "ffn_up", sparse ? TernaryLayout::kRows : TernaryLayout::kBlocks);
+  layer.down = packer.load(index, "ffn_down", sparse ? TernaryLayout::kColumns : TernaryLayout::kBlocks);
   return layer;
 }
 
@@ -130,9 +133,11 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& path, cons
     impl.inv_freq = rope_inv_freq(config);
     Packer packer(impl.checkpoint, options);
     impl.weight_bytes += static_cast<int64_t>(impl.embedding.bytes.size());
+    // Squared ReLU makes exact zeros; SiLU makes none.
+    const bool sparse = options.sparse && config.activation == Activation::kRelu2;
     if (!config.tied_head) impl.weight_bytes += static_cast<int64_t>(impl.head.bytes.size());
     for (int64_t i = 0; i < config.num_layers; ++i) {
-      impl.layers.push_back(load_layer(impl.checkpoint, packer, i));
+      impl.layers.push_back(load_layer(impl.checkpoint, packer, i, sparse));
       impl.weight_bytes += packed_bytes(impl.layers.back());
     }
   } catch (Error& error) {

@@ -19,6 +19,7 @@ namespace bitnet {
 struct Linear {
   PackedTernary weight;
   std::vector<float> norm_in;  ///< [cols] or empty
+  float max_row_scale = 0;
 };
 
 struct Layer {

@@ -28,22 +28,36 @@ void Projector::project(std::span<const Job> jobs, int64_t tokens, Rows x,
     multiply(jobs, tokens);
     return;
   }
-  Rows input = x;
-  if (!norm_weight.empty()) {
-    input = {normed_.as<float>(), normed_stride_};
-    executor_.for_tokens(tokens, [&](int64_t t) {
-      executor_.table.rms_norm({.x = x.row(t),
-                                .tokens = 1,
-                                .cols = static_cast<int64_t>(norm_weight.size()),
-                                .weight = norm_weight.data(),
-                                .eps = config_.rms_norm_eps,
-                                .y = input.row(t)});
-    });
-  }
+  const Rows input = normed(tokens, x, norm_weight);
   for (const Job& job : jobs) {
     quantize(tokens, job.linear->weight.cols(), input, job.linear->norm_in, config_.projection_norm_eps);
     multiply({&job, 1}, tokens);
   }
+}
+
+Int8Rows Projector::prepare(const Linear& linear, int64_t tokens, Rows x,
+                            std::span<const float> norm_weight) {
+  const int64_t cols = linear.weight.cols();
+  if (config_.projection_norms) {
+    quantize(tokens, cols, normed(tokens, x, norm_weight), linear.norm_in, config_.projection_norm_eps);
+  } else {
+    quantize(tokens, cols, x, norm_weight, config_.rms_norm_eps);
+  }
+  return {q8_.as<int8_t>(), q8_stride_, q8_scale_.as<float>(), q8_sum_.as<int32_t>()};
+}
+
+Rows Projector::normed(int64_t tokens, Rows x, std::span<const float> norm_weight) {
+  if (norm_weight.empty()) return x;
+  const Rows y = {normed_.as<float>(), normed_stride_};
+  executor_.for_tokens(tokens, [&](int64_t t) {
+    executor_.table.rms_norm({.x = x.row(t),
+                              .tokens = 1,
+                              .cols = static_cast<int64_t>(norm_weight.size()),
+                              .weight = norm_weight.data(),
+                              .eps = config_.rms_norm_eps,
+                              .y = y.row(t)});
+  });
+  return y;
 }
 
 void Projector::quantize(int64_t tokens, int64_t cols, Rows x, std::span<const float> norm_weight,
@@ -68,17 +82,20 @@ void Projector::quantize(int64_t tokens, int64_t cols, Rows x, std::span<const f
 }
 
 void Projector::multiply(std::span<const Job> jobs, int64_t tokens) {
+  const auto groups_of = [](const Job& job) {
+    return (job.linear->weight.rows() + PackedTernary::kGroupRows - 1) / PackedTernary::kGroupRows;
+  };
   int64_t groups = 0;
-  for (const Job& job : jobs) groups += job.linear->weight.groups();
+  for (const Job& job : jobs) groups += groups_of(job);
   // The row groups of all jobs in a row, cut into equal shares: one fork for all of them.
   executor_.pool.for_range(groups, 1, [&](int64_t begin, int64_t end) {
     int64_t base = 0;
     for (const Job& job : jobs) {
       const PackedTernary& w = job.linear->weight;
-      const int64_t first = std::max<int64_t>(begin - base, 0), last = std::min(end - base, w.groups());
-      base += w.groups();
+      const int64_t first = std::max<int64_t>(begin - base, 0), last = std::min(end - base, groups_of(job));
+      base += groups_of(job);
       if (first >= last) continue;
-      executor_.table.ternary_matmul({.weights = w.data(),
+      executor_.table.ternary_matmul({.weights = job.blocks != nullptr ? job.blocks : w.data(),
                                       .row_scale = w.row_scales(),
                                       .rows = w.rows(),
                                       .padded_cols = w.padded_cols(),

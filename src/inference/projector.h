@@ -15,6 +15,15 @@ struct Rows {
   [[nodiscard]] float* row(int64_t index) const { return data + index * stride; }
 };
 
+/// Quantized rows: x = q / scale, and the sum of each row's q.
+struct Int8Rows {
+  const int8_t* q;
+  int64_t stride;
+  const float* scale;
+  const int32_t* sum;
+  [[nodiscard]] const int8_t* row(int64_t index) const { return q + index * stride; }
+};
+
 /// The linear layers of a forward pass: y = W quantize(norm(x)) (docs/NUMERICS.md).
 class Projector {
  public:
@@ -23,14 +32,22 @@ class Projector {
   struct Job {
     const Linear* linear;
     Rows y;
+    const uint8_t* blocks = nullptr;  ///< the weights as t2x16, if they lie otherwise
   };
   /// Several layers that read the same x [tokens, cols], after an RMSNorm with `norm_weight` [cols] and the
   /// model's rms_norm_eps unless that is empty.
   void project(std::span<const Job> jobs, int64_t tokens, Rows x, std::span<const float> norm_weight);
 
- private:
-  void quantize(int64_t tokens, int64_t cols, Rows x, std::span<const float> norm_weight, float eps);
+  /// The two halves of project() for one layer: what it reads, valid until the next call of prepare() or
+  /// project(), ...
+  Int8Rows prepare(const Linear& linear, int64_t tokens, Rows x, std::span<const float> norm_weight);
+  /// ... and the products of what was prepared.
   void multiply(std::span<const Job> jobs, int64_t tokens);
+
+ private:
+  /// x, or its RMSNorm in normed_.
+  Rows normed(int64_t tokens, Rows x, std::span<const float> norm_weight);
+  void quantize(int64_t tokens, int64_t cols, Rows x, std::span<const float> norm_weight, float eps);
 
   const ModelConfig& config_;
   Executor executor_;

@@ -57,6 +57,10 @@ int64_t Session::kv_bytes() const {
   return impl_->sequence.kv_bytes();
 }
 
+const std::vector<LayerActivations>& Session::activations() const {
+  return impl_->engine.activations();
+}
+
 std::span<const float> Session::append(std::span<const int32_t> ids) {
   impl_->append(ids, Engine::Logits::kLast, [&](int64_t, std::span<const float> logits) {
     impl_->logits.assign(logits.begin(), logits.end());

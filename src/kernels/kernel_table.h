@@ -88,14 +88,14 @@ struct ScaleSumsArgs {
   float* y;
 };
 
-/// Groups [first_group, last_group) of a t2row (16 rows each) or t2col matrix (256 rows each) as t2x16
-/// blocks, for ternary_matmul.
+/// A part of a t2row or t2col matrix as t2x16 blocks, for ternary_matmul: groups [first, last) of 16 rows of
+/// t2row, blocks [first, last) of 16 columns of t2col.
 struct TranscodeArgs {
   const uint8_t* weights;
   int64_t stride;  ///< bytes from one row or column to the next
   int64_t padded_cols;
-  int64_t first_group, last_group;
-  uint8_t* blocks;  ///< of first_group
+  int64_t first, last;
+  uint8_t* blocks;  ///< the whole matrix; rows are padded as those of `weights` are
 };
 
 /// y[t, n] = sum_k x[t, k] * W[n, k] in f32, lane order, for rows [first_row, last_row) of a dense matrix of
@@ -268,6 +268,10 @@ struct ScanI8Args {
 
 struct KernelTable {
   std::string_view name;
+  /// Speed of ternary_matmul with many tokens, per token, relative to one token whose weights are in the
+  /// cache (sparse_benchmark, whole/*): how much of a product must be zeros before skipping them
+  /// pays.
+  float batch_gain;
   void (*quantize)(const QuantizeArgs&);
   void (*ternary_matmul)(const TernaryMatmulArgs&);
   void (*ternary_rows)(const TernaryRowsArgs&);

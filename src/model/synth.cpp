@@ -4,8 +4,10 @@
 #include "model/config_rules.h"
 #include "model/gguf_model.h"
 #include "model/names.h"
+#include "model/synth_gates.h"
 #include "model/synth_tokenizer.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -55,13 +57,19 @@ class RandomSource final : public TernarySource {
   void read_rows(int64_t first, int64_t count, std::span<int8_t> trits,
                  std::span<float> scales) const override {
     for (int64_t i = 0; i < count; ++i) {
-      make_row(first + i, trits.subspan(static_cast<size_t>(i * cols_), static_cast<size_t>(cols_)));
+      const auto row = trits.subspan(static_cast<size_t>(i * cols_), static_cast<size_t>(cols_));
+      make_row(first + i, row);
+      std::fill_n(row.begin(), negative_cols_, int8_t{-1});
+      if (first + i < zero_rows_) std::fill(row.begin(), row.end(), int8_t{0});
       scales[static_cast<size_t>(i)] = scale_;
     }
   }
   void read_float_rows(int64_t, int64_t, std::span<float>) const override {
     throw Error(ErrorCode::kInternal, "random trits have no float weights");
   }
+  /// The first columns are -1, the first rows 0 (ClosedGates).
+  void set_negative_cols(int64_t count) { negative_cols_ = count; }
+  void set_zero_rows(int64_t count) { zero_rows_ = count; }
 
  private:
   void make_row(int64_t row, std::span<int8_t> trits) const {
@@ -79,7 +87,7 @@ class RandomSource final : public TernarySource {
     }
   }
 
-  int64_t rows_, cols_;
+  int64_t rows_, cols_, negative_cols_ = 0, zero_rows_ = 0;
   uint64_t stream_;
   float scale_ = 0;
 };
@@ -101,11 +109,34 @@ struct SynthPlan {
   std::vector<std::unique_ptr<RandomSource>> sources;
 };
 
+/// What a closed share of gates asks of one tensor.
+void close_gates(const ClosedGates& gates, std::string_view name, uint64_t stream, RandomSource* source,
+                 OutputTensor& tensor) {
+  const int64_t channels = gates.channels();
+  if (name == "token_embd.weight") {
+    tensor.generate = [generate = tensor.generate, gates](int64_t row, std::span<float> values) {
+      generate(row, values);
+      std::fill_n(values.begin(), gates.channels(), gates.embedding());
+    };
+  } else if (name.ends_with(".ffn_gate.weight")) {
+    source->set_negative_cols(channels);
+  } else if (name.ends_with(".attn_output.weight") || name.ends_with(".ffn_down.weight")) {
+    source->set_zero_rows(channels);
+  } else if (name.ends_with(".attn_norm.weight")) {
+    std::fill_n(tensor.values.begin(), channels, 0.0f);
+  } else if (name.ends_with(".ffn_sub_norm.weight")) {
+    random_row(stream, 0, ClosedGates::kSubNormSpread, tensor.values);
+    for (float& value : tensor.values) value = std::exp(value);
+  }
+}
+
 SynthPlan plan_synth(const SynthOptions& options) {
   const ModelConfig& config = options.config;
   const bool permuted = architecture_defaults(config.architecture).permuted_in_gguf;
   SynthPlan plan;
   plan_rope_factors(config, plan.tensors);
+  std::optional<ClosedGates> gates;
+  if (options.closed_gates) gates.emplace(config, *options.closed_gates);
   uint64_t index = 0;
   for (const TensorRole& role : tensor_roles(config)) {
     const uint64_t stream = random_bits(options.seed, index++);
@@ -119,14 +150,22 @@ SynthPlan plan_synth(const SynthOptions& options) {
       if (role.rotary && permuted) tensor.order = RowOrder::interleaved(config.head_dim);
     } else if (role.kind == TensorKind::kEmbedding) {
       tensor.dtype = gguf_embedding_type(options.embedding_type, DType::kF16);
-      // Logits of a normalized state then have a deviation of 2: neither flat nor certain.
-      const double deviation = 2.0 / std::sqrt(static_cast<double>(config.hidden_size));
+      const double deviation = synth_embedding_deviation(config);
       tensor.generate = [stream, deviation](int64_t row, std::span<float> values) {
         random_row(stream, row, deviation, values);
       };
     } else {
       tensor.values.assign(static_cast<size_t>(role.shape[0]), 1.0f);
     }
+    if (gates)
+      close_gates(*gates, role.name, stream,
+                  role.kind == TensorKind::kLinear ? plan.sources.back().get() : nullptr, tensor);
+  }
+  for (int64_t layer = 0; gates && layer < config.num_layers; ++layer) {
+    const auto norm = std::find_if(plan.tensors.begin(), plan.tensors.end(), [&](const OutputTensor& tensor) {
+      return tensor.name == layer_tensor(layer, "ffn_norm");
+    });
+    std::fill_n(norm->values.begin(), gates->channels(), gates->ffn_norm(layer));
   }
   return plan;
 }

@@ -36,6 +36,15 @@ TEST_F(CliInspect, ZeroFractionsSurviveConversion) {
   EXPECT_EQ(inspect(path("folder"))["totals"]["zero_fraction"], inspect(model())["totals"]["zero_fraction"]);
 }
 
+TEST_F(CliInspect, ShowsSharesOfZerosByLayer) {
+  const std::string text = write("text.txt", "Once upon a time there was a model with closed gates.");
+  const Json json = inspect(model(), {"--no-zeros", "--activations", text})["activations"];
+  ASSERT_EQ(json["layers"].size(), 2u);
+  // Random weights close half of the gates, and rounding makes more zeros.
+  EXPECT_NEAR(json["closed_gates"].get<double>(), 0.5, 0.1);
+  EXPECT_GT(json["zero_inputs"].get<double>(), json["closed_gates"].get<double>());
+}
+
 TEST_F(CliInspect, ShowsASafetensorsFileThatIsNoModel) {
   ASSERT_EQ(with_model({"logits", "--ids", "1,2", "-o", path("logits.safetensors")}).exit_code, 0);
   const Json json = inspect(path("logits.safetensors"));

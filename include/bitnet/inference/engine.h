@@ -51,6 +51,8 @@ class Engine {
   [[nodiscard]] const Model& model() const;
   [[nodiscard]] std::string_view isa() const;
   [[nodiscard]] int threads() const;
+  /// As Session::activations(), of all sequences.
+  [[nodiscard]] const std::vector<LayerActivations>& activations() const;
 
   /// An empty sequence with the context and KV type of the options.
   [[nodiscard]] Sequence sequence() const;

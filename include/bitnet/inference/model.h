@@ -19,6 +19,9 @@ struct LoadOptions {
   int threads = 0;  ///< for loading; 0: all available
   /// Called with bytes repacked and bytes in all.
   std::function<void(int64_t done, int64_t total)> progress;
+  /// Models with squared ReLU: lay the feed-forward weights out so that what is multiplied by zero can be
+  /// left out. Results are the same bits without; this is for comparison.
+  bool sparse = true;
 };
 
 /// A model ready to run: weights in the kernels' layout, embedding and head as in the file (mapped).

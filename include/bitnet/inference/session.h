@@ -23,6 +23,13 @@ struct SessionOptions {
   bool exact_head = false;      ///< append_top() computes all logits: the same results, slower
 };
 
+/// What squared ReLU left of a layer's feed-forward block, added up over the tokens computed.
+struct LayerActivations {
+  int64_t gates = 0;           ///< outputs of gate
+  int64_t open_gates = 0;      ///< ... that are not closed: rows of up that are needed
+  int64_t nonzero_inputs = 0;  ///< int8 inputs of down that are not zero, of as many
+};
+
 /// One sequence: a KV cache and the scratch memory of a forward pass. Not thread-safe; distinct sessions are
 /// independent. The logits do not depend on the thread count, the batch size or the instruction set.
 class Session {
@@ -39,6 +46,8 @@ class Session {
   /// Tokens in the cache.
   [[nodiscard]] int64_t position() const;
   [[nodiscard]] int64_t kv_bytes() const;
+  /// Of each layer; empty for models without squared ReLU and those loaded with sparse off.
+  [[nodiscard]] const std::vector<LayerActivations>& activations() const;
 
   /// Appends the tokens and returns the logits after the last one, f32 [vocab_size], valid until the next
   /// call. Throws kInvalidArgument (no tokens), kOutOfRange (an id outside the vocabulary, or past the

@@ -49,6 +49,9 @@ struct SynthOptions {
   uint64_t seed = 0;
   DType linear_type = DType::kI2_S;
   DType embedding_type = DType::kF16;
+  /// Draw weights that close this share of the squared-ReLU gates (else half of them are): ClosedGates in
+  /// src/model/synth_gates.h.
+  std::optional<double> closed_gates;
   std::function<void(int64_t done, int64_t total)> progress;
 };
 /// "bitnet-b1.58-2b-4t", "bitnet_b1_58-large", "bitnet_b1_58-3b", "llama3-8b-1.58", "falcon3-1b",

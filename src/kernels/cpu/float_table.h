@@ -15,6 +15,7 @@ template <class V>
 constexpr KernelTable float_table(std::string_view name) {
   KernelTable table = {};
   table.name = name;
+  table.batch_gain = 1.6f;
   table.quantize = quantize<V>;
   table.scale_sums = scale_sums<V>;
   table.list_open = list_open<V>;

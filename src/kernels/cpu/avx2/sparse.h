@@ -60,7 +60,7 @@ inline int32_t row_sum(const TernaryRowsArgs& a, const uint8_t* row, const uint8
   for (int64_t offset = 0; offset < row_bytes;) {
     __m256i unit16 = _mm256_setzero_si256(), times4_16 = _mm256_setzero_si256();
     for (int i = 0; i < kBlocksPerWidening && offset < row_bytes; ++i, offset += 32) {
-      __builtin_prefetch(next + offset);
+      __builtin_prefetch(next + offset, 0, 2);
       const int64_t left = row_bytes - offset;
       add_row_bytes(a, left >= 32 ? load_half(row + offset) : load_words(row + offset, left), offset, unit16,
                     times4_16);
@@ -72,7 +72,7 @@ inline int32_t row_sum(const TernaryRowsArgs& a, const uint8_t* row, const uint8
 
 void ternary_rows(const TernaryRowsArgs& a) {
   const int64_t row_bytes = a.padded_cols / 4;
-  constexpr int64_t kAhead = 4;  // kernels_benchmark, rows/*
+  constexpr int64_t kAhead = 16;  // sparse_benchmark, rows/*/memory
   for (int64_t i = 0; i < a.count; ++i) {
     const int64_t ahead = i + kAhead < a.count ? i + kAhead : i;
     const int32_t dot =
@@ -84,6 +84,7 @@ void ternary_rows(const TernaryRowsArgs& a) {
 // Columns whose half lines are summed before the next half's turn: two at a time, with at most 32768 / (2 * 4
 // * 2 * 128) = 16 additions to an int16.
 constexpr int64_t kBlockColumns = 32;
+constexpr int64_t kAheadColumns = 64;  // sparse_benchmark, columns/*/memory
 static_assert(kBlockColumns / 2 * (2 * 4 * 2 * 128) <= 32768, "int16: -2^15 is the least value, not less");
 
 // 16 sums of int16, of which those of bytes 0..3 (4..7) of each lane of 16 bytes are 8 consecutive rows.
@@ -106,9 +107,9 @@ inline void add_columns(const TernaryColumnsArgs& a, const uint8_t* half, int64_
     BITNET_UNROLL for (int f = 0; f < 2; ++f) unit16[v][f] = times4_16[v][f] = _mm256_setzero_si256();
   }
   for (int64_t i = begin; i < end; i += 2) {
-    if (i + kBlockColumns < a.count) {
-      __builtin_prefetch(half + a.columns[i + kBlockColumns] * a.stride);
-      __builtin_prefetch(half + a.columns[i + kBlockColumns + 1] * a.stride);
+    if (i + kAheadColumns < a.count) {
+      __builtin_prefetch(half + a.columns[i + kAheadColumns] * a.stride, 0, 2);
+      __builtin_prefetch(half + a.columns[i + kAheadColumns + 1] * a.stride, 0, 2);
     }
     const __m256i first = load_half(half + a.columns[i] * a.stride),
                   second = load_half(half + a.columns[i + 1] * a.stride);
@@ -175,9 +176,9 @@ inline void store_half(uint8_t* p, __m256i v) {
 
 void rows_to_blocks(const TranscodeArgs& a) {
   const int64_t blocks = a.padded_cols / 16;
-  for (int64_t group = a.first_group; group < a.last_group; ++group) {
+  for (int64_t group = a.first; group < a.last; ++group) {
     const uint8_t* rows = a.weights + 16 * group * a.stride;
-    uint8_t* out = a.blocks + (group - a.first_group) * blocks * kBlockBytes;
+    uint8_t* out = a.blocks + group * blocks * kBlockBytes;
     int64_t b = 0;
     for (; b + 8 <= blocks; b += 8) {
       for (int h = 0; h < 2; ++h) {
@@ -228,13 +229,11 @@ inline void half_line_block(const uint8_t* columns, int64_t stride, uint8_t* out
 
 void columns_to_blocks(const TranscodeArgs& a) {
   const int64_t blocks = a.padded_cols / 16, group_bytes = blocks * kBlockBytes;
-  for (int64_t b = 0; b < blocks; ++b) {
-    for (int64_t line = a.first_group; line < a.last_group; ++line) {
+  for (int64_t b = a.first; b < a.last; ++b) {
+    for (int64_t line = 0; line < a.stride / 64; ++line) {
       for (int64_t h = 0; h < 2; ++h) {
-        half_line_block(
-            a.weights + 16 * b * a.stride + 64 * line + kHalfBytes * h, a.stride,
-            a.blocks + (line - a.first_group) * 16 * group_bytes + kBlockBytes * b + kHalfBytes * h,
-            group_bytes);
+        half_line_block(a.weights + 16 * b * a.stride + 64 * line + kHalfBytes * h, a.stride,
+                        a.blocks + line * 16 * group_bytes + kBlockBytes * b + kHalfBytes * h, group_bytes);
       }
     }
   }

@@ -23,8 +23,10 @@ inline void add_products(__m512i& sum, __m512i codes, int s, __m512i activations
   sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(codes, field_mask(s)), activations);
 }
 
-// Rows a tile ahead that are fetched while a tile is computed (kernels_benchmark, rows/*).
 constexpr int kTileRows = 4;
+// Rows behind a tile's that are fetched meanwhile, into the second cache: into the first it takes three times
+// as long on Zen 4 (sparse_benchmark, rows/*/memory).
+constexpr int kAheadRows = 16;
 
 // 16 lanes that add up to the code sum of one row: |lane| <= 4 * 2 * 128 * 64 * cols / 256 < 2^31.
 template <int kRows>
@@ -46,7 +48,7 @@ inline void row_lanes(const TernaryRowsArgs& a, const uint8_t* const (&w)[kRows]
   };
   int64_t offset = 0;
   for (; offset + 64 <= row_bytes; offset += 64) {
-    BITNET_UNROLL for (int r = 0; r < kRows; ++r) __builtin_prefetch(next[r] + offset);
+    BITNET_UNROLL for (int r = 0; r < kRows; ++r) __builtin_prefetch(next[r] + offset, 0, 2);
     add(offset, [](const uint8_t* p) { return _mm512_loadu_si512(p); });
   }
   if (offset < row_bytes) {
@@ -73,7 +75,7 @@ inline void four_rows(const TernaryRowsArgs& a, int64_t i) {
   const int64_t row_bytes = a.padded_cols / 4;
   const uint8_t *w[kTileRows], *next[kTileRows];
   BITNET_UNROLL for (int r = 0; r < kTileRows; ++r) {
-    const int64_t ahead = i + kTileRows + r;
+    const int64_t ahead = i + kAheadRows + r;
     w[r] = a.weights + a.rows[i + r] * row_bytes;
     next[r] = a.weights + a.rows[ahead < a.count ? ahead : i + r] * row_bytes;
   }
@@ -112,7 +114,7 @@ inline void interleave(const __m512i (&column)[4], __m512i (&out)[4]) {
 }
 
 // Columns whose lines are summed before the next line's turn; the same lines of as many columns are fetched
-// ahead (kernels_benchmark, columns/*).
+// ahead, into the second cache (sparse_benchmark, columns/*/memory).
 constexpr int64_t kBlockColumns = 64;
 
 // Adds columns [begin, end) of the lists to the 256 sums of a line, or starts them. |accumulator| <= 64 * 2 *
@@ -126,7 +128,7 @@ inline void add_columns(const TernaryColumnsArgs& a, const uint8_t* line, int64_
   for (int64_t i = begin; i < end; i += 4) {
     if (i + kBlockColumns < a.count) {
       BITNET_UNROLL for (int j = 0; j < 4; ++j)
-          __builtin_prefetch(line + a.columns[i + kBlockColumns + j] * a.stride);
+          __builtin_prefetch(line + a.columns[i + kBlockColumns + j] * a.stride, 0, 2);
     }
     __m512i column[4], codes[4];
     BITNET_UNROLL for (int j = 0; j < 4; ++j) column[j] =
@@ -189,9 +191,9 @@ inline void transpose_16x16(__m512i (&v)[16]) {
 
 void rows_to_blocks(const TranscodeArgs& a) {
   const int64_t blocks = a.padded_cols / 16;
-  for (int64_t group = a.first_group; group < a.last_group; ++group) {
+  for (int64_t group = a.first; group < a.last; ++group) {
     const uint8_t* rows = a.weights + 16 * group * a.stride;
-    uint8_t* out = a.blocks + (group - a.first_group) * blocks * 64;
+    uint8_t* out = a.blocks + group * blocks * 64;
     int64_t b = 0;
     for (; b + 16 <= blocks; b += 16) {
       __m512i v[16];
@@ -233,10 +235,10 @@ inline void line_block(const uint8_t* columns, int64_t stride, uint8_t* out, int
 
 void columns_to_blocks(const TranscodeArgs& a) {
   const int64_t blocks = a.padded_cols / 16, group_bytes = blocks * 64;
-  for (int64_t b = 0; b < blocks; ++b) {
-    for (int64_t line = a.first_group; line < a.last_group; ++line) {
+  for (int64_t b = a.first; b < a.last; ++b) {
+    for (int64_t line = 0; line < a.stride / 64; ++line) {
       line_block(a.weights + 16 * b * a.stride + 64 * line, a.stride,
-                 a.blocks + (line - a.first_group) * 16 * group_bytes + 64 * b, group_bytes);
+                 a.blocks + line * 16 * group_bytes + 64 * b, group_bytes);
     }
   }
 }

@@ -100,9 +100,9 @@ void ternary_columns(const TernaryColumnsArgs& a) {
 template <class V>
 void rows_to_blocks(const TranscodeArgs& a) {
   const int64_t blocks = a.padded_cols / 16;
-  for (int64_t group = a.first_group; group < a.last_group; ++group) {
+  for (int64_t group = a.first; group < a.last; ++group) {
     copy_words<V>(a.weights + 16 * group * a.stride, a.stride, 0, blocks,
-                  a.blocks + (group - a.first_group) * blocks * kBlockBytes);
+                  a.blocks + group * blocks * kBlockBytes);
   }
 }
 
@@ -138,12 +138,11 @@ inline void lane_block(const uint8_t* columns, int64_t stride, uint8_t* out, int
 
 void columns_to_blocks(const TranscodeArgs& a) {
   const int64_t blocks = a.padded_cols / 16, group_bytes = blocks * kBlockBytes;
-  for (int64_t b = 0; b < blocks; ++b) {
-    for (int64_t line = a.first_group; line < a.last_group; ++line) {
+  for (int64_t b = a.first; b < a.last; ++b) {
+    for (int64_t line = 0; line < a.stride / 64; ++line) {
       for (int64_t l = 0; l < 4; ++l) {
         lane_block(a.weights + 16 * b * a.stride + 64 * line + 16 * l, a.stride,
-                   a.blocks + (line - a.first_group) * 16 * group_bytes + kBlockBytes * b + kQuarterBytes * l,
-                   group_bytes);
+                   a.blocks + line * 16 * group_bytes + kBlockBytes * b + kQuarterBytes * l, group_bytes);
       }
     }
   }

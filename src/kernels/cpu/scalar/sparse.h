@@ -54,17 +54,17 @@ inline void store_code(uint8_t* group, int64_t row, int64_t col, int code) {
 }
 
 inline void rows_to_blocks(const TranscodeArgs& a) {
-  for (int64_t row = 16 * a.first_group; row < 16 * a.last_group; ++row) {
-    uint8_t* group = a.blocks + (row / 16 - a.first_group) * 4 * a.padded_cols;
+  for (int64_t row = 16 * a.first; row < 16 * a.last; ++row) {
+    uint8_t* group = a.blocks + row / 16 * 4 * a.padded_cols;
     for (int64_t col = 0; col < a.padded_cols; ++col)
       store_code(group, row % 16, col, code_at(a.weights + row * a.stride, in_row(col, 4)));
   }
 }
 
 inline void columns_to_blocks(const TranscodeArgs& a) {
-  for (int64_t row = 256 * a.first_group; row < 256 * a.last_group; ++row) {
-    uint8_t* group = a.blocks + (row / 16 - 16 * a.first_group) * 4 * a.padded_cols;
-    for (int64_t col = 0; col < a.padded_cols; ++col)
+  for (int64_t row = 0; row < 4 * a.stride; ++row) {
+    uint8_t* group = a.blocks + row / 16 * 4 * a.padded_cols;
+    for (int64_t col = 16 * a.first; col < 16 * a.last; ++col)
       store_code(group, row % 16, col, code_at(a.weights + col * a.stride, in_column(row)));
   }
 }

@@ -1,0 +1,266 @@
+#include "inference/sparse_products.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <numeric>
+
+namespace bitnet {
+namespace {
+
+constexpr int64_t kListSlack = 16;     // list kernels write whole vectors
+constexpr int64_t kListedTokens = 64;  // lists of so many tokens of a batch are held at once
+// Rows that all tokens of a batch go through before the next rows' turn: 80 kB of a 2B-4T, within an L2
+// cache.
+constexpr int64_t kRowsAtOnce = 128;
+
+/// The order of a t2row row's bytes: plane s holds the s-th four of each sixteen.
+void to_planes(const int8_t* q, int64_t padded_cols, int64_t plane_stride, int8_t* planes) {
+  for (int64_t b = 0; b < padded_cols / 16; ++b) {
+    for (int64_t s = 0; s < 4; ++s) std::memcpy(planes + s * plane_stride + 4 * b, q + 16 * b + 4 * s, 4);
+  }
+}
+
+int64_t count_open(const float* gate, int64_t count) {
+  int32_t open = 0;
+  for (int64_t i = 0; i < count; ++i) open += gate[i] <= 0 ? 0 : 1;
+  return open;
+}
+
+/// As glu_relu2 computes it.
+float gated(float gate, float up) {
+  const float g = 0 > gate ? 0 : gate;
+  return g * g * up;
+}
+
+/// Whether no product of `up` with a token's int8 row can overflow: then 0 * up is 0, else it may be NaN.
+bool bounded(const Linear& up, float scale) {
+  const float largest = 128.0f * static_cast<float>(up.weight.cols()) * (up.max_row_scale / scale);
+  return largest <= std::numeric_limits<float>::max();
+}
+
+}  // namespace
+
+SparseProducts::SparseProducts(const ModelConfig& config, Executor executor, Projector& projector,
+                               int64_t batch)
+    : config_(config),
+      executor_(executor),
+      projector_(projector),
+      plane_stride_(round_up(round_up(config.hidden_size, 16) / 4, 64)),
+      list_stride_(round_up(config.intermediate_size, 16) + kListSlack),
+      sums_stride_(round_up(config.hidden_size, PackedTernary::kLineRows)),
+      planes_(scratch<int8_t>(batch * 4 * plane_stride_)),
+      counts_(scratch<int64_t>(batch)),
+      rows_(scratch<int32_t>(list_stride_)),
+      products_(scratch<float>(list_stride_)),
+      columns_(scratch<int32_t>(std::min(batch, kListedTokens) * list_stride_)),
+      values_(scratch<int8_t>(std::min(batch, kListedTokens) * list_stride_)),
+      sums_(scratch<int32_t>(executor.pool.size() * sums_stride_)) {}
+
+// A whole product costs 1 / batch_gain a token, and turning the matrix into blocks about 4 in all
+// (sparse_benchmark, blocks/* against rows/100%/cache).
+bool SparseProducts::pays(int64_t tokens, double share) const {
+  constexpr double kTranscode = 4;
+  if (tokens == 1) return true;
+  return share <
+         1.0 / static_cast<double>(executor_.table.batch_gain) + kTranscode / static_cast<double>(tokens);
+}
+
+int64_t SparseProducts::up(const Linear& up, int64_t tokens, Int8Rows x, Rows gate, Rows h) {
+  const int64_t rows = up.weight.rows();
+  auto* counts = counts_.as<int64_t>();
+  executor_.for_tokens(tokens, [&](int64_t t) {
+    to_planes(x.row(t), up.weight.padded_cols(), plane_stride_, planes(t));
+    counts[t] = count_open(gate.row(t), rows);
+  });
+  const int64_t open = std::accumulate(counts, counts + tokens, int64_t{0});
+  if (tokens == 1) {
+    up_one(up, x, gate, h, open);
+  } else if (pays(tokens, static_cast<double>(open) / static_cast<double>(tokens * rows))) {
+    up_many(up, tokens, x, gate, h);
+  } else {
+    whole(up, tokens, h);
+    executor_.for_tokens(tokens, [&](int64_t t) {
+      executor_.table.glu_relu2({.gate = gate.row(t), .up = h.row(t), .h = h.row(t), .count = rows});
+    });
+  }
+  return open;
+}
+
+void SparseProducts::up_one(const Linear& up, Int8Rows x, Rows gate, Rows h, int64_t open) {
+  const int64_t rows = up.weight.rows();
+  auto* list = rows_.as<int32_t>();
+  if (bounded(up, x.scale[0])) {
+    (void)executor_.table.list_open(gate.data, 0, rows, list);
+  } else {
+    std::iota(list, list + rows, 0);
+    open = rows;
+  }
+  std::fill_n(h.data, rows, 0.0f);
+  executor_.pool.for_range(open, 4, [&](int64_t begin, int64_t end) {
+    float* products = products_.as<float>() + begin;
+    executor_.table.ternary_rows({.weights = up.weight.data(),
+                                  .row_scale = up.weight.row_scales(),
+                                  .padded_cols = up.weight.padded_cols(),
+                                  .rows = list + begin,
+                                  .count = end - begin,
+                                  .planes = planes(0),
+                                  .plane_stride = plane_stride_,
+                                  .scale = x.scale[0],
+                                  .sum = x.sum[0],
+                                  .y = products});
+    for (int64_t i = begin; i < end; ++i) h.data[list[i]] = gated(gate.data[list[i]], products[i - begin]);
+  });
+}
+
+void SparseProducts::up_many(const Linear& up, int64_t tokens, Int8Rows x, Rows gate, Rows h) {
+  executor_.pool.for_range(up.weight.rows(), 16, [&](int64_t begin, int64_t end) {
+    std::array<int32_t, kRowsAtOnce + kListSlack> list;
+    std::array<float, kRowsAtOnce> products;
+    for (int64_t first = begin; first < end; first += kRowsAtOnce) {
+      const int64_t last = std::min(end, first + kRowsAtOnce);
+      for (int64_t t = 0; t < tokens; ++t) {
+        int64_t count = last - first;
+        if (bounded(up, x.scale[t])) {
+          count = executor_.table.list_open(gate.row(t), first, last, list.data());
+        } else {
+          std::iota(list.begin(), list.begin() + count, static_cast<int32_t>(first));
+        }
+        executor_.table.ternary_rows({.weights = up.weight.data(),
+                                      .row_scale = up.weight.row_scales(),
+                                      .padded_cols = up.weight.padded_cols(),
+                                      .rows = list.data(),
+                                      .count = count,
+                                      .planes = planes(t),
+                                      .plane_stride = plane_stride_,
+                                      .scale = x.scale[t],
+                                      .sum = x.sum[t],
+                                      .y = products.data()});
+        std::fill(h.row(t) + first, h.row(t) + last, 0.0f);
+        for (int64_t i = 0; i < count; ++i) {
+          const int32_t row = list[static_cast<size_t>(i)];
+          h.row(t)[row] = gated(gate.row(t)[row], products[static_cast<size_t>(i)]);
+        }
+      }
+    }
+  });
+}
+
+int64_t SparseProducts::down(const Linear& down, int64_t tokens, Int8Rows x, Rows y) {
+  const int64_t cols = down.weight.cols();
+  int64_t nonzero = list_inputs(0, std::min(tokens, kListedTokens), x, cols);
+  if (tokens == 1) {
+    down_one(down, x, y, nonzero);
+    return nonzero;
+  }
+  // The share of the first tokens stands for all: it decides about speed only.
+  const bool skip = pays(
+      tokens, static_cast<double>(nonzero) / static_cast<double>(std::min(tokens, kListedTokens) * cols));
+  for (int64_t first = 0; first < tokens; first += kListedTokens) {
+    const int64_t last = std::min(tokens, first + kListedTokens);
+    if (first > 0) nonzero += list_inputs(first, last, x, cols);
+    if (skip) down_many(down, first, last, x, y);
+  }
+  if (!skip) whole(down, tokens, y);
+  return nonzero;
+}
+
+int64_t SparseProducts::list_inputs(int64_t first, int64_t last, Int8Rows x, int64_t cols) {
+  auto* counts = counts_.as<int64_t>();
+  executor_.for_tokens(last - first, [&](int64_t i) {
+    int32_t* columns = columns_.as<int32_t>() + i * list_stride_;
+    int8_t* values = values_.as<int8_t>() + i * list_stride_;
+    const int64_t count = executor_.table.list_nonzero(x.row(first + i), 0, cols, columns, values);
+    // Kernels read to a multiple of 4.
+    std::fill_n(columns + count, 4, 0);
+    std::fill_n(values + count, 4, int8_t{0});
+    counts[i] = count;
+  });
+  return std::accumulate(counts, counts + (last - first), int64_t{0});
+}
+
+void SparseProducts::down_one(const Linear& down, Int8Rows x, Rows y, int64_t nonzero) {
+  const int64_t lines = down.weight.groups(), rows = down.weight.rows();
+  int64_t parts = 0;
+  // Each worker takes a part of the columns: whole columns are long reads of memory.
+  executor_.pool.run([&](int worker, int workers) {
+    if (worker == 0) parts = workers;
+    const auto [begin, end] = ThreadPool::split(nonzero, 4, worker, workers);
+    executor_.table.ternary_columns({.weights = down.weight.data(),
+                                     .stride = down.weight.stride(),
+                                     .first_line = 0,
+                                     .last_line = lines,
+                                     .columns = columns_.as<int32_t>() + begin,
+                                     .q = values_.as<int8_t>() + begin,
+                                     .count = end - begin,
+                                     .sums = sums_.as<int32_t>() + worker * sums_stride_});
+  });
+  const auto finish = [&](int64_t first, int64_t last) {
+    executor_.table.scale_sums({.sums = sums_.as<int32_t>(),
+                                .sums_stride = sums_stride_,
+                                .parts = parts,
+                                .first_row = first,
+                                .last_row = last,
+                                .row_scale = down.weight.row_scales(),
+                                .scale = x.scale[0],
+                                .sum = x.sum[0],
+                                .y = y.data});
+  };
+  // A fork costs more than the sums of a few parts (benchmarks/core).
+  constexpr int64_t kSerialParts = 4;
+  if (parts <= kSerialParts) {
+    finish(0, rows);
+  } else {
+    executor_.pool.for_range(rows, 16, finish);
+  }
+}
+
+void SparseProducts::down_many(const Linear& down, int64_t first, int64_t last, Int8Rows x, Rows y) {
+  const int64_t tokens = last - first, rows = down.weight.rows();
+  const auto* counts = counts_.as<int64_t>();
+  // A line of all columns is 442 kB of a 2B-4T, within an L2 cache: it serves all tokens before the next.
+  executor_.pool.for_range(down.weight.groups() * tokens, 1, [&](int64_t begin, int64_t end) {
+    alignas(kAlignment) std::array<int32_t, PackedTernary::kLineRows> sums;
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t line = unit / tokens, i = unit % tokens, row = line * PackedTernary::kLineRows;
+      executor_.table.ternary_columns({.weights = down.weight.data(),
+                                       .stride = down.weight.stride(),
+                                       .first_line = line,
+                                       .last_line = line + 1,
+                                       .columns = columns_.as<int32_t>() + i * list_stride_,
+                                       .q = values_.as<int8_t>() + i * list_stride_,
+                                       .count = counts[i],
+                                       .sums = sums.data()});
+      executor_.table.scale_sums({.sums = sums.data(),
+                                  .sums_stride = 0,
+                                  .parts = 1,
+                                  .first_row = 0,
+                                  .last_row = std::min<int64_t>(PackedTernary::kLineRows, rows - row),
+                                  .row_scale = down.weight.row_scales() + row,
+                                  .scale = x.scale[first + i],
+                                  .sum = x.sum[first + i],
+                                  .y = y.row(first + i) + row});
+    }
+  });
+}
+
+void SparseProducts::whole(const Linear& linear, int64_t tokens, Rows y) {
+  const PackedTernary& w = linear.weight;
+  if (blocks_.size() < static_cast<size_t>(w.bytes()))
+    blocks_ = AlignedBuffer(static_cast<size_t>(w.bytes()));
+  const bool by_rows = w.layout() == TernaryLayout::kRows;
+  const int64_t parts = by_rows ? w.groups() : w.padded_cols() / PackedTernary::kBlockCols;
+  const auto transcode = by_rows ? executor_.table.rows_to_blocks : executor_.table.columns_to_blocks;
+  executor_.pool.for_range(parts, 1, [&](int64_t first, int64_t last) {
+    transcode({.weights = w.data(),
+               .stride = w.stride(),
+               .padded_cols = w.padded_cols(),
+               .first = first,
+               .last = last,
+               .blocks = blocks_.as<uint8_t>()});
+  });
+  projector_.multiply(std::array{Projector::Job{&linear, y, blocks_.as<uint8_t>()}}, tokens);
+}
+
+}  // namespace bitnet
