@@ -48,14 +48,17 @@ struct States {
   }
 };
 
-/// Tokens [position, position + tokens) of a sequence, `kGroup` queries each.
+/// Tokens [position, position + tokens) of a sequence, `kGroup` queries each, over `heads` caches in turn: as
+/// many as all layers have when they should come from memory.
 struct Problem {
-  Problem(int64_t first, int64_t count, DType kv_type)
-      : position(first),
+  Problem(int64_t first, int64_t count, DType kv_type, int64_t head_count)
+      : heads(head_count),
+        positions((first + count + 15) / 16 * 16),
+        position(first),
         tokens(count),
         type(kv_type),
-        keys(random_cache((first + count + 15) / 16 * 16, kv_type)),
-        values(random_cache((first + count + 3) / 4 * 4, kv_type)),
+        keys(random_cache(head_count * ((first + count + 15) / 16 * 16), kv_type)),
+        values(random_cache(head_count * ((first + count + 15) / 16 * 16), kv_type)),
         scales(random_floats((first + count + 15) / 16 * 16)),
         q(random_floats(count * kGroup * kHeadDim)),
         q8(static_cast<size_t>(count * kGroup * kHeadDim)),
@@ -70,7 +73,8 @@ struct Problem {
       scales.as<float>()[i] = (2 + scales.as<float>()[i]) / 127;
   }
 
-  int64_t position, tokens;
+  int64_t heads, positions, position, tokens;
+  int64_t head = 0;
   DType type;
   AlignedBuffer keys, values, scales, q, q8, q_scale, q_sum;
   AlignedBuffer weights{kTileQueries * kAttentionChunk * sizeof(float)};
@@ -82,7 +86,7 @@ struct Problem {
     int32_t lengths[kTileQueries];
     for (int64_t i = 0; i < count; ++i)
       lengths[i] = static_cast<int32_t>(std::min(length(query + i) - start, kAttentionChunk));
-    const int64_t offset = start * kHeadDim * dtype_info(type).block_bytes;
+    const int64_t offset = (head * positions + start) * kHeadDim * dtype_info(type).block_bytes;
     table.attention_chunk({.q = q.as<float>() + query * kHeadDim,
                            .q8 = q8.as<int8_t>() + query * kHeadDim,
                            .q_scale = q_scale.as<float>() + query,
@@ -112,6 +116,7 @@ struct Problem {
     }
   }
   void run(const KernelTable& table) {
+    head = (head + 1) % heads;
     for (int64_t first = 0; first < tokens * kGroup; first += kTileQueries)
       tile(table, first, std::min(kTileQueries, tokens * kGroup - first));
   }
@@ -119,8 +124,8 @@ struct Problem {
 
 /// `first` tokens in the cache, then `tokens` more at once.
 void attention(benchmark::State& state, const KernelTable& table, const KernelTable& oracle, int64_t first,
-               int64_t tokens, DType type) {
-  Problem problem(first, tokens, type);
+               int64_t tokens, DType type, int64_t heads) {
+  Problem problem(first, tokens, type, heads);
   const int64_t last = (tokens * kGroup - 1) / kTileQueries * kTileQueries, rest = tokens * kGroup - last;
   const auto last_tile = [&](const KernelTable& with) {
     problem.tile(with, last, rest);
@@ -150,16 +155,17 @@ void register_all() {
   const KernelTable& oracle = *tables[count - 1];
   for (int i = 0; i < count - 1; ++i) {
     for (const DType type : {DType::kF32, DType::kF16, DType::kI8}) {
-      const auto add = [&](const char* name, int64_t label, int64_t first, int64_t tokens) {
+      const auto add = [&](const char* name, int64_t label, int64_t first, int64_t tokens, int64_t heads) {
         benchmark::RegisterBenchmark(
             fmt::format("{}/{}/{}/{}", name, label, to_string(type), tables[i]->name).c_str(),
             [=, &oracle](benchmark::State& state) {
-              attention(state, *tables[i], oracle, first, tokens, type);
+              attention(state, *tables[i], oracle, first, tokens, type, heads);
             })
             ->Unit(benchmark::kMicrosecond);
       };
-      for (const int64_t tokens : {512, 4096}) add("prefill", tokens, 0, tokens);
-      for (const int64_t depth : {512, 3500}) add("decode", depth, depth, 1);
+      for (const int64_t tokens : {512, 4096}) add("prefill", tokens, 0, tokens, 1);
+      for (const int64_t depth : {512, 3500}) add("decode", depth, depth, 1, 1);
+      add("decode_cold", 3500, 3500, 1, 150);
     }
   }
 }
