@@ -48,7 +48,7 @@ std::vector<Measured> measured_in(const Json& bench) {
 }  // namespace
 
 Json read_bench(const std::string& path) {
-  const Json json = Json::parse(read_input(path), nullptr, false);
+  Json json = Json::parse(read_input(path), nullptr, false);
   if (json.is_discarded() || !json.is_object()) throw_no_bench(path, "not a JSON object");
   try {
     for (const Measured& measured : measured_in(json)) {
