@@ -4,10 +4,11 @@ function(bitnet_compile_options target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   # -ffp-contract=off: a fused multiply-add happens only where the source says so; kernels on all
   # instruction sets then round alike (docs/NUMERICS.md).
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-                         -Wno-sign-conversion -Wno-missing-field-initializers -ffp-contract=off $<$<CONFIG:Release>:-O3>)
+  target_compile_options(${target} PRIVATE
+    "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion>"
+    "$<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-field-initializers;-ffp-contract=off>" $<$<CONFIG:Release>:-O3>)
   if(BITNET_WARNINGS_AS_ERRORS)
-    target_compile_options(${target} PRIVATE -Werror)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
   endif()
   if(BITNET_SANITIZE)
     list(JOIN BITNET_SANITIZE "," sanitizers)

@@ -6,7 +6,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 jobs=${JOBS:-$(nproc)}
-mapfile -d '' -t cpp_files < <(find src include apps examples tests benchmarks -name '*.h' -print0 -o -name '*.cpp' -print0)
+mapfile -d '' -t cpp_files < <(find src include apps examples tests benchmarks -name '*.h' -print0 -o -name '*.cpp' -print0 \
+  -o -name '*.cu' -print0 -o -name '*.cuh' -print0)
 # Sources for other processors (neon/) are not in this machine's compile commands.
 mapfile -d '' -t tidy_files < <(find src apps -name '*.cpp' ! -path '*/neon/*' -print0 | sort -z)
 mapfile -t scripts < <(grep -rlE '^#!/usr/bin/env bash' scripts .ci)

@@ -144,6 +144,7 @@ void add_bench_command(CLI::App& app, Program& program) {
   add_model_option(command, program.common);
   add_isa_option(command, program.common);
   add_sparse_option(command, program.common);
+  add_device_option(command, program.common);
   add_list_option(command, "-p,--prefill", options->prefill, "Prompt lengths to measure");
   add_list_option(command, "-n,--decode", options->decode, "Counts of generated tokens to measure");
   add_list_option(command, "--depth", options->depths, "Tokens in the cache before decoding");

@@ -241,6 +241,7 @@ void add_chat_command(CLI::App& app, Program& program) {
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);
   add_sparse_option(command, program.common);
+  add_device_option(command, program.common);
   add_template_options(command, options->chat_template);
   add_generation_options(command, options->generation);
   add_speculation_option(command, options->generation);

@@ -69,6 +69,15 @@ void add_sparse_option(CLI::App& command, CommonOptions& common) {
                    "Compute what closed squared-ReLU gates would let be left out (same results, slower)");
 }
 
+void add_device_option(CLI::App& command, CommonOptions& common) {
+  command
+      .add_option(
+          "--device", common.device,
+          "Where to compute: cpu, cuda, cuda:N, or auto: the first GPU if it can, unless --isa is given")
+      ->type_name("NAME")
+      ->capture_default_str();
+}
+
 void add_cache_options(CLI::App& command, CacheOptions& cache) {
   command.add_option("--context", cache.context, "Tokens that the KV cache holds (0: the model's context)")
       ->check(CLI::Range(int64_t{0}, kLongestContext))
@@ -125,6 +134,7 @@ SessionOptions session_options(const CommonOptions& common, const CacheOptions& 
   SessionOptions options;
   options.threads = common.threads;
   options.isa = common.isa;
+  options.device = common.device;
   options.context = cache.context;
   options.kv_type = *dtype_from_name(cache.kv);
   options.exact_head = cache.exact_head;

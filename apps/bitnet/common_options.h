@@ -19,6 +19,7 @@ struct CommonOptions {
   int threads = 0;
   std::string isa;
   bool no_sparse = false;
+  std::string device = "cpu";
 };
 
 /// --json and --verbose: every command.
@@ -32,6 +33,9 @@ void add_isa_option(CLI::App& command, CommonOptions& common);
 
 /// --no-sparse
 void add_sparse_option(CLI::App& command, CommonOptions& common);
+
+/// --device
+void add_device_option(CLI::App& command, CommonOptions& common);
 
 /// --context and --kv: commands that open one session.
 struct CacheOptions {

@@ -1,5 +1,6 @@
 #include "bitnet/core/thread_pool.h"
 #include "bitnet/kernels/cpu.h"
+#include "bitnet/kernels/cuda.h"
 #include "commands.h"
 #include "errors.h"
 #include "terminal.h"
@@ -65,6 +66,31 @@ Json features_to_json(const CpuFeatures& cpu) {
           {"neon_i8mm", cpu.neon_i8mm}};
 }
 
+Json gpus_to_json(const CudaDevices& found) {
+  Json gpus = Json::array();
+  for (const CudaDevice& gpu : found.devices) {
+    gpus.push_back({{"device", fmt::format("cuda:{}", gpu.index)},
+                    {"name", gpu.name},
+                    {"compute_capability", fmt::format("{}.{}", gpu.compute_major, gpu.compute_minor)},
+                    {"multiprocessors", gpu.multiprocessors},
+                    {"total_bytes", gpu.total_bytes},
+                    {"l2_bytes", gpu.l2_bytes}});
+  }
+  return gpus;
+}
+
+/// A line for each GPU, or one that says why there is none.
+std::string describe_gpus(const CudaDevices& found) {
+  if (found.devices.empty()) return fmt::format("gpu        none: {}\n", found.reason);
+  std::string text;
+  for (const CudaDevice& gpu : found.devices) {
+    text += fmt::format("gpu        cuda:{}: {}, compute capability {}.{}, {}\n", gpu.index,
+                        escape_controls(gpu.name), gpu.compute_major, gpu.compute_minor,
+                        format_bytes(gpu.total_bytes));
+  }
+  return text;
+}
+
 Json to_json(const CommonOptions& common) {
   const CpuFeatures& cpu = cpu_features();
   const MachineMemory memory = machine_memory();
@@ -75,6 +101,7 @@ Json to_json(const CommonOptions& common) {
           {"isas", available_isas()},
           {"isa", chosen_isa(common.isa)},
           {"isa_measured_us", measured_to_json()},
+          {"gpus", gpus_to_json(cuda_devices())},
           {"threads", ThreadPool::available()},
           {"memory", {{"total_bytes", memory.total}, {"available_bytes", memory.available}}},
           {"bundled_model", bundled.empty() ? Json() : Json(bundled)}};
@@ -106,6 +133,7 @@ int info(const InfoOptions&, const CommonOptions& common) {
             fmt::format("kernels    {} (available: {})\n", json["isa"].get<std::string>(),
                         fmt::join(available_isas(), ", ")) +
             measured_line() + fmt::format("threads    {}\n", ThreadPool::available()) +
+            describe_gpus(cuda_devices()) +
             fmt::format("memory     {} of {} available\n", format_bytes(json["memory"]["available_bytes"]),
                         format_bytes(json["memory"]["total_bytes"])) +
             fmt::format("model      {}\n", bundled.empty() ? "none bundled" : escape_controls(bundled)));

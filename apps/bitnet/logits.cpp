@@ -95,6 +95,7 @@ void add_logits_command(CLI::App& app, Program& program) {
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);
   add_sparse_option(command, program.common);
+  add_device_option(command, program.common);
   add_prompt_options(command, options->prompt);
   add_cache_options(command, options->cache);
   command.add_option("-o,--output", options->output, "The file to write")

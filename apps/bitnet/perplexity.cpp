@@ -72,6 +72,7 @@ void add_perplexity_command(CLI::App& app, Program& program) {
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);
   add_sparse_option(command, program.common);
+  add_device_option(command, program.common);
   add_input_options(command, options->input);
   add_cache_options(command, options->cache);
   command

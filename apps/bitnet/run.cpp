@@ -153,6 +153,7 @@ void add_run_command(CLI::App& app, Program& program) {
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);
   add_sparse_option(command, program.common);
+  add_device_option(command, program.common);
   add_prompt_options(command, options->prompt);
   command.add_flag("--chat", options->chat, "Put the text into the chat template as the user's message");
   command

@@ -1,11 +1,9 @@
 #include "bitnet/inference/engine.h"
 
 #include "bitnet/core/error.h"
-#include "bitnet/core/thread_pool.h"
-#include "inference/forward.h"
-#include "inference/kv_cache.h"
+#include "inference/device.h"
 #include "inference/model_impl.h"
-#include "inference/prefix_cache.h"
+#include "inference/runner.h"
 
 #include <algorithm>
 #include <array>
@@ -65,9 +63,9 @@ void check_queries(size_t appends, std::span<const TopQuery> queries, int64_t vo
 
 struct Sequence::Impl {
   std::shared_ptr<const Model> model;
-  const kernels::KernelTable& table;
+  std::weak_ptr<const Runner> runner;  ///< whose cache it is
   int64_t context;
-  KvCache cache;
+  std::unique_ptr<SequenceCache> cache;
   int64_t position = 0;
 };
 
@@ -83,7 +81,7 @@ int64_t Sequence::position() const {
   return impl_->position;
 }
 int64_t Sequence::kv_bytes() const {
-  return impl_->cache.bytes();
+  return impl_->cache->bytes();
 }
 
 void Sequence::truncate(int64_t position) {
@@ -102,7 +100,7 @@ void Sequence::shift(int64_t keep, int64_t count) {
                             impl_->position));
   }
   if (count == 0) return;
-  impl_->cache.shift(impl_->table, keep + count, impl_->position, count, impl_->model->impl().inv_freq);
+  impl_->cache->shift(keep + count, impl_->position, count);
   impl_->position -= count;
 }
 
@@ -111,11 +109,11 @@ void Sequence::save(const std::filesystem::path& path, std::span<const int32_t> 
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("cannot save {} tokens: the cache holds {}", tokens.size(), impl_->position));
   }
-  save_prefix(path, impl_->model->impl(), impl_->cache, tokens);
+  impl_->cache->save(path, tokens);
 }
 
 std::vector<int32_t> Sequence::load(const std::filesystem::path& path) {
-  std::vector<int32_t> tokens = load_prefix(path, impl_->model->impl(), impl_->cache);
+  std::vector<int32_t> tokens = impl_->cache->load(path);
   impl_->position = std::ssize(tokens);
   return tokens;
 }
@@ -123,12 +121,9 @@ std::vector<int32_t> Sequence::load(const std::filesystem::path& path) {
 struct Engine::Impl {
   Impl(std::shared_ptr<const Model> shared, const SessionOptions& options)
       : model(std::move(shared)),
-        table(kernels::select_kernels(options.isa)),
-        pool(options.threads),
         context(context_of(model->config(), options)),
-        kv_type(options.kv_type),
         batch(batch_of(options)),
-        forward(model->impl(), {table, pool}, batch, context, options.exact_head) {}
+        runner(make_runner(model->impl(), options, context)) {}
 
   /// A token of the batch whose logits are wanted.
   struct Wanted {
@@ -138,23 +133,22 @@ struct Engine::Impl {
   };
 
   std::shared_ptr<const Model> model;
-  const kernels::KernelTable& table;
-  ThreadPool pool;
   int64_t context;
-  DType kv_type;
   int64_t batch;
-  Forward forward;
-  std::vector<BatchRow> rows;
+  std::shared_ptr<Runner> runner;
+  std::vector<RunnerRow> rows;
   std::vector<Sequence::Impl*> owners;  ///< of the rows
   std::vector<Wanted> wanted;
   std::vector<float> logits;
-  std::array<std::vector<Candidate>, Head::kMaxTokens> candidates;
+  std::array<std::vector<Candidate>, Runner::kMaxLogits> candidates;
 
   void check(std::span<const Append> appends) const {
     for (size_t i = 0; i < appends.size(); ++i) {
       const Sequence::Impl& sequence = *appends[i].sequence->impl_;
       if (sequence.model != model)
         throw Error(ErrorCode::kInvalidArgument, "the sequence belongs to another model");
+      if (sequence.runner.lock() != runner)
+        throw Error(ErrorCode::kInvalidArgument, "the sequence belongs to another engine");
       for (size_t j = 0; j < i; ++j) {
         if (appends[j].sequence == appends[i].sequence)
           throw Error(ErrorCode::kInvalidArgument, "a sequence stands twice in one call",
@@ -178,16 +172,16 @@ struct Engine::Impl {
     wanted.clear();
   }
 
-  /// Computes the rows gathered so far; head(wanted, their rows) for at most Head::kMaxTokens at once.
+  /// Computes the rows gathered so far; head(wanted, their rows) for at most Runner::kMaxLogits at once.
   template <class ApplyHead>
   void flush(ApplyHead&& apply_head) {
     if (rows.empty()) return;
-    forward.run(rows);
+    runner->run(rows);
     for (size_t i = 0; i < rows.size(); ++i) owners[i]->position = rows[i].position + 1;
-    for (size_t done = 0; done < wanted.size(); done += Head::kMaxTokens) {
+    for (size_t done = 0; done < wanted.size(); done += Runner::kMaxLogits) {
       const auto part =
-          std::span(wanted).subspan(done, std::min(wanted.size() - done, size_t{Head::kMaxTokens}));
-      std::array<int64_t, Head::kMaxTokens> indices{};
+          std::span(wanted).subspan(done, std::min(wanted.size() - done, size_t{Runner::kMaxLogits}));
+      std::array<int64_t, Runner::kMaxLogits> indices{};
       for (size_t i = 0; i < part.size(); ++i) indices[i] = part[i].row;
       apply_head(part, std::span<const int64_t>(indices).first(part.size()));
     }
@@ -206,7 +200,7 @@ struct Engine::Impl {
         if (std::ssize(rows) == batch) flush(apply_head);
         if (which == Logits::kEvery || token + 1 == std::ssize(ids))
           wanted.push_back({std::ssize(rows), i, token});
-        rows.push_back({ids[static_cast<size_t>(token)], start + token, &sequence.cache});
+        rows.push_back({ids[static_cast<size_t>(token)], start + token, sequence.cache.get()});
         owners.push_back(&sequence);
       }
     }
@@ -226,22 +220,21 @@ const Model& Engine::model() const {
   return *impl_->model;
 }
 std::string_view Engine::isa() const {
-  return impl_->table.name;
+  return impl_->runner->kernels();
 }
 int Engine::threads() const {
-  return impl_->pool.size();
+  return impl_->runner->threads();
 }
 
 const std::vector<LayerActivations>& Engine::activations() const {
-  return impl_->forward.activations();
+  return impl_->runner->activations();
 }
 
 Sequence Engine::sequence() const {
-  return Sequence(std::make_unique<Sequence::Impl>(
-      Sequence::Impl{.model = impl_->model,
-                     .table = impl_->table,
-                     .context = impl_->context,
-                     .cache = KvCache(impl_->model->config(), impl_->context, impl_->kv_type)}));
+  return Sequence(std::make_unique<Sequence::Impl>(Sequence::Impl{.model = impl_->model,
+                                                                  .runner = impl_->runner,
+                                                                  .context = impl_->context,
+                                                                  .cache = impl_->runner->make_cache()}));
 }
 
 void Engine::append(std::span<const Append> appends, Logits which, const Visit& visit) {
@@ -249,7 +242,7 @@ void Engine::append(std::span<const Append> appends, Logits which, const Visit& 
   std::vector<float>& logits = impl_->logits;
   impl_->append(appends, which, [&](std::span<const Impl::Wanted> wanted, std::span<const int64_t> rows) {
     logits.resize(std::max(logits.size(), wanted.size() * vocab));
-    impl_->forward.logits(rows, std::span(logits).first(wanted.size() * vocab));
+    impl_->runner->logits(rows, std::span(logits).first(wanted.size() * vocab));
     for (size_t i = 0; i < wanted.size(); ++i)
       visit(wanted[i].append, wanted[i].token, std::span(logits).subspan(i * vocab, vocab));
   });
@@ -263,7 +256,7 @@ void Engine::append_top(std::span<const Append> appends, std::span<const TopQuer
     wanted_queries.clear();
     for (const Impl::Wanted& token : wanted) wanted_queries.push_back(queries[token.append]);
     const auto candidates = std::span(impl_->candidates).first(wanted.size());
-    impl_->forward.top(rows, wanted_queries, candidates);
+    impl_->runner->top(rows, wanted_queries, candidates);
     for (size_t i = 0; i < wanted.size(); ++i) visit(wanted[i].append, wanted[i].token, candidates[i]);
   });
 }

@@ -7,7 +7,9 @@
 #include "inference/dense_matrix.h"
 #include "inference/int8_head.h"
 
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,6 +29,16 @@ struct Layer {
   Linear q, k, v, attn_output, gate, up, down;
 };
 
+namespace cuda {
+struct CudaModel;
+}
+
+/// Copies of a model's weights on devices, while a runner uses them.
+struct DeviceCopies {
+  std::mutex mutex;
+  std::map<int, std::weak_ptr<const cuda::CudaModel>> cuda;  ///< by device
+};
+
 struct Model::Impl {
   explicit Impl(Checkpoint opened) : checkpoint(std::move(opened)) {}
 
@@ -39,6 +51,7 @@ struct Model::Impl {
   std::optional<Int8Head> int8_head;  ///< where it suits the head's type
   std::vector<float> inv_freq;        ///< RoPE, [head_dim / 2]
   int64_t weight_bytes = 0;
+  mutable DeviceCopies device_copies;
 };
 
 /// inv_freq[i] = theta^(-2i/d), scaled as the config says, rounded to f32 as the reference implementation

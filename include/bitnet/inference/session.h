@@ -21,6 +21,9 @@ struct SessionOptions {
   DType kv_type = DType::kF32;  ///< kF32, kF16 or kI8
   int64_t batch = 512;          ///< tokens computed together in prefill
   bool exact_head = false;      ///< append_top() computes all logits: the same results, slower
+  /// "cpu"; "cuda" or "cuda:N": that GPU or an error; "auto": GPU 0 if there is one that can run the model
+  /// and no isa is named, else the processor (the reason is logged).
+  std::string device = "cpu";
 };
 
 /// What squared ReLU left of a layer's feed-forward block, added up over the tokens computed.
@@ -31,7 +34,8 @@ struct LayerActivations {
 };
 
 /// One sequence: a KV cache and the scratch memory of a forward pass. Not thread-safe; distinct sessions are
-/// independent. The logits do not depend on the thread count, the batch size or the instruction set.
+/// independent. The logits do not depend on the thread count, the batch size, the instruction set or the
+/// device.
 class Session {
  public:
   explicit Session(std::shared_ptr<const Model> model, const SessionOptions& options = {});
@@ -40,13 +44,14 @@ class Session {
   Session& operator=(Session&&) noexcept;
 
   [[nodiscard]] const Model& model() const;
+  /// The kernels in use: an instruction set, or "cuda".
   [[nodiscard]] std::string_view isa() const;
   [[nodiscard]] int threads() const;
   [[nodiscard]] int64_t context() const;
   /// Tokens in the cache.
   [[nodiscard]] int64_t position() const;
   [[nodiscard]] int64_t kv_bytes() const;
-  /// Of each layer; empty for models without squared ReLU and those loaded with sparse off.
+  /// Of each layer; empty for models without squared ReLU, those loaded with sparse off, and on a GPU.
   [[nodiscard]] const std::vector<LayerActivations>& activations() const;
 
   /// Appends the tokens and returns the logits after the last one, f32 [vocab_size], valid until the next

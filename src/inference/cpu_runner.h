@@ -1,0 +1,15 @@
+#pragma once
+
+#include "bitnet/inference/session.h"
+#include "inference/runner.h"
+
+#include <memory>
+
+namespace bitnet {
+
+/// On this machine's processor. `context` and options.batch must be checked; the model must outlive the
+/// runner.
+[[nodiscard]] std::unique_ptr<Runner> make_cpu_runner(const Model::Impl& model, const SessionOptions& options,
+                                                      int64_t context);
+
+}  // namespace bitnet

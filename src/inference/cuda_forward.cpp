@@ -1,0 +1,261 @@
+#include "inference/cuda_forward.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+namespace bitnet::cuda {
+namespace {
+
+/// Of scratch for sequences decoded together: 64 MiB; the others follow in another launch.
+constexpr int64_t kMostPartialFloats = int64_t{16} << 20;
+
+int64_t padded(int64_t elements) {
+  return (elements + kPad - 1) / kPad * kPad;
+}
+
+template <class T>
+DeviceBuffer cleared(int64_t count) {
+  DeviceBuffer buffer(static_cast<size_t>(count) * sizeof(T));
+  const OwnedStream stream;
+  table().clear(buffer.data(), buffer.bytes(), stream.get());
+  table().synchronize(stream.get());
+  return buffer;
+}
+
+}  // namespace
+
+int64_t chunks_of(int64_t length) {
+  return (length + kernels::kAttentionChunk - 1) / kernels::kAttentionChunk;
+}
+
+Scratch::Scratch(const ModelConfig& config, int64_t tokens, int64_t context)
+    : batch(tokens),
+      hidden(padded(config.hidden_size)),
+      q_size(padded(config.q_size())),
+      qkv(padded(config.q_size() + 2 * config.kv_size())),
+      ffn(padded(config.intermediate_size)),
+      q8(std::max({hidden, q_size, ffn})),
+      x(cleared<float>(batch * hidden)),
+      qkv_rows(cleared<float>(batch * qkv)),
+      attn(cleared<float>(batch * q_size)),
+      gate(cleared<float>(batch * ffn)),
+      q8_rows(cleared<int8_t>(batch * q8)),
+      q8_scale(cleared<float>(batch)),
+      q8_sum(cleared<int32_t>(batch)),
+      cos(cleared<float>(context * config.head_dim / 2)),
+      sin(cleared<float>(context * config.head_dim / 2)),
+      ids(cleared<int32_t>(batch)),
+      decode_rows(cleared<DecodeRow>(batch)) {
+  // Only there gate and up are not one matrix.
+  if (config.projection_norms) up = cleared<float>(batch * ffn);
+  const int64_t group = config.num_heads / config.num_kv_heads;
+  const int64_t heads_in_fours = config.num_kv_heads * ((group + 3) / 4 * 4);
+  chunks = chunks_of(context);
+  const int64_t row_floats = heads_in_fours * chunks * kDecodePartial;
+  decode_row_count = std::clamp<int64_t>(kMostPartialFloats / row_floats, 1, batch);
+  partial = cleared<float>(decode_row_count * row_floats);
+  arrived = cleared<int32_t>(decode_row_count * heads_in_fours * 8);
+}
+
+int64_t Scratch::bytes() const {
+  const std::array buffers{&x,      &qkv_rows, &attn, &gate, &up,      &q8_rows, &q8_scale,
+                           &q8_sum, &cos,      &sin,  &ids,  &partial, &arrived, &decode_rows};
+  return std::accumulate(
+      buffers.begin(), buffers.end(), int64_t{0},
+      [](int64_t sum, const DeviceBuffer* buffer) { return sum + static_cast<int64_t>(buffer->bytes()); });
+}
+
+void CudaForward::embed(int64_t tokens, Stream stream) {
+  table().embed({.table = model_.embedding,
+                 .ids = scratch_.ids.as<int32_t>(),
+                 .tokens = tokens,
+                 .x = scratch_.x.as<float>(),
+                 .x_stride = scratch_.hidden},
+                stream);
+}
+
+Norms CudaForward::norms(const DeviceBuffer& weight, const DeviceLinear& linear) const {
+  return {.first = weight.as<float>(),
+          .second = linear.norm_in.as<float>(),
+          .first_eps = config_.rms_norm_eps,
+          .second_eps = config_.projection_norm_eps};
+}
+
+Epilogue CudaForward::glu_epilogue() const {
+  return config_.activation == Activation::kRelu2 ? Epilogue::kRelu2 : Epilogue::kSilu;
+}
+
+void CudaForward::glu(int64_t count, Stream stream) {
+  table().glu({.gate = scratch_.gate.as<float>(),
+               .up = scratch_.up.as<float>(),
+               .h = scratch_.gate.as<float>(),
+               .count = count,
+               .relu2 = config_.activation == Activation::kRelu2},
+              stream);
+}
+
+void CudaForward::gemv(const DeviceLinear& linear, const float* x, int64_t cols, Norms norms,
+                       Epilogue epilogue, float* y, Stream stream) {
+  table().ternary_gemv(
+      {.x = x, .cols = cols, .norms = norms, .weights = linear.weights, .epilogue = epilogue, .y = y},
+      stream);
+}
+
+void CudaForward::decode_one(int64_t chunks, Stream stream) {
+  const int64_t hidden = config_.hidden_size;
+  auto* const x = scratch_.x.as<float>();
+  auto* const gate = scratch_.gate.as<float>();
+  embed(1, stream);
+  for (size_t i = 0; i < model_.layers.size(); ++i) {
+    const DeviceLayer& layer = model_.layers[i];
+    auto* qkv = scratch_.qkv_rows.as<float>();
+    for (const DeviceLinear& linear : layer.qkv) {
+      gemv(linear, x, hidden, norms(layer.attn_norm, linear), Epilogue::kStore, qkv, stream);
+      qkv += linear.weights.outputs;
+    }
+    attend_singles(static_cast<int64_t>(i), 1, chunks, stream);
+    gemv(layer.attn_output, scratch_.attn.as<float>(), config_.q_size(),
+         norms(layer.attn_sub_norm, layer.attn_output), Epilogue::kAdd, x, stream);
+    if (layer.gate_up.size() == 1) {
+      gemv(layer.gate_up[0], x, hidden, norms(layer.ffn_norm, layer.gate_up[0]), glu_epilogue(), gate,
+           stream);
+    } else {
+      gemv(layer.gate_up[0], x, hidden, norms(layer.ffn_norm, layer.gate_up[0]), Epilogue::kStore, gate,
+           stream);
+      gemv(layer.gate_up[1], x, hidden, norms(layer.ffn_norm, layer.gate_up[1]), Epilogue::kStore,
+           scratch_.up.as<float>(), stream);
+      glu(scratch_.ffn, stream);
+    }
+    gemv(layer.down, gate, config_.intermediate_size, norms(layer.ffn_sub_norm, layer.down), Epilogue::kAdd,
+         x, stream);
+  }
+}
+
+void CudaForward::gemm(const DeviceLinear& linear, const float* x, int64_t x_stride, int64_t cols,
+                       int64_t tokens, Norms norms, Epilogue epilogue, float* y, int64_t y_stride,
+                       bool quantized, Stream stream) {
+  if (!quantized) {
+    table().quantize({.x = x,
+                      .x_stride = x_stride,
+                      .tokens = tokens,
+                      .cols = cols,
+                      .norms = norms,
+                      .q = scratch_.q8_rows.as<int8_t>(),
+                      .q_stride = padded(cols),
+                      .scale = scratch_.q8_scale.as<float>(),
+                      .sum = scratch_.q8_sum.as<int32_t>()},
+                     stream);
+  }
+  table().ternary_gemm({.weights = linear.weights,
+                        .tokens = tokens,
+                        .q = scratch_.q8_rows.as<int8_t>(),
+                        .q_stride = padded(cols),
+                        .scale = scratch_.q8_scale.as<float>(),
+                        .sum = scratch_.q8_sum.as<int32_t>(),
+                        .epilogue = epilogue,
+                        .y = y,
+                        .y_stride = y_stride},
+                       stream);
+}
+
+void CudaForward::run_batch(int64_t tokens, int64_t singles, std::span<const Segment> segments,
+                            Stream stream) {
+  const int64_t hidden = config_.hidden_size;
+  auto* const x = scratch_.x.as<float>();
+  auto* const gate = scratch_.gate.as<float>();
+  const auto product = [&](const DeviceLinear& linear, const DeviceBuffer& norm, const float* input,
+                           int64_t stride, int64_t cols, Epilogue epilogue, float* y, int64_t y_stride) {
+    gemm(linear, input, stride, cols, tokens, norms(norm, linear), epilogue, y, y_stride, false, stream);
+  };
+  embed(tokens, stream);
+  for (size_t i = 0; i < model_.layers.size(); ++i) {
+    const DeviceLayer& layer = model_.layers[i];
+    const auto index = static_cast<int64_t>(i);
+    auto* qkv = scratch_.qkv_rows.as<float>();
+    for (const DeviceLinear& linear : layer.qkv) {
+      product(linear, layer.attn_norm, x, scratch_.hidden, hidden, Epilogue::kStore, qkv, scratch_.qkv);
+      qkv += linear.weights.outputs;
+    }
+    attend_singles(index, singles, scratch_.chunks, stream);
+    attend_segments(index, segments, stream);
+    product(layer.attn_output, layer.attn_sub_norm, scratch_.attn.as<float>(), scratch_.q_size,
+            config_.q_size(), Epilogue::kAdd, x, scratch_.hidden);
+    if (layer.gate_up.size() == 1) {
+      product(layer.gate_up[0], layer.ffn_norm, x, scratch_.hidden, hidden, glu_epilogue(), gate,
+              scratch_.ffn);
+    } else {
+      product(layer.gate_up[0], layer.ffn_norm, x, scratch_.hidden, hidden, Epilogue::kStore, gate,
+              scratch_.ffn);
+      product(layer.gate_up[1], layer.ffn_norm, x, scratch_.hidden, hidden, Epilogue::kStore,
+              scratch_.up.as<float>(), scratch_.ffn);
+      glu(tokens * scratch_.ffn, stream);
+    }
+    product(layer.down, layer.ffn_sub_norm, gate, scratch_.ffn, config_.intermediate_size, Epilogue::kAdd, x,
+            scratch_.hidden);
+  }
+}
+
+void CudaForward::attend_singles(int64_t layer, int64_t singles, int64_t chunks, Stream stream) {
+  const int64_t most = scratch_.decode_row_count;
+  for (int64_t first = 0; first < singles; first += most) {
+    table().decode_attention(
+        {.qkv = scratch_.qkv_rows.as<float>(),
+         .qkv_stride = scratch_.qkv,
+         .rows = scratch_.decode_rows.as<DecodeRow>() + first,
+         .row_count = std::min(most, singles - first),
+         .kv_type = kv_type_,
+         .layer = layer * context_ * kv_row(config_),
+         .heads = heads_of(config_),
+         .cos = scratch_.cos.as<float>(),
+         .sin = scratch_.sin.as<float>(),
+         .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
+         .max_chunks = chunks,
+         .partial_chunks = scratch_.chunks,
+         .partial = scratch_.partial.as<float>(),
+         .arrived = scratch_.arrived.as<int32_t>(),
+         .out = scratch_.attn.as<float>(),
+         .out_stride = scratch_.q_size},
+        stream);
+  }
+}
+
+void CudaForward::attend_segments(int64_t layer, std::span<const Segment> segments, Stream stream) {
+  for (const Segment& segment : segments) {
+    float* qkv = scratch_.qkv_rows.as<float>() + segment.row * scratch_.qkv;
+    table().rope_store({.qkv = qkv,
+                        .qkv_stride = scratch_.qkv,
+                        .tokens = segment.count,
+                        .first = segment.position,
+                        .heads = heads_of(config_),
+                        .cos = scratch_.cos.as<float>(),
+                        .sin = scratch_.sin.as<float>(),
+                        .cache = segment.cache->layer(layer)},
+                       stream);
+    table().prefill_attention(
+        {.qkv = qkv,
+         .qkv_stride = scratch_.qkv,
+         .tokens = segment.count,
+         .first = segment.position,
+         .heads = heads_of(config_),
+         .cache = segment.cache->layer(layer),
+         .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
+         .out = scratch_.attn.as<float>() + segment.row * scratch_.q_size,
+         .out_stride = scratch_.q_size},
+        stream);
+  }
+}
+
+void CudaForward::head(int64_t first, int64_t count, float* logits, Stream stream) {
+  table().head({.head = model_.head,
+                .x = scratch_.x.as<float>() + first * scratch_.hidden,
+                .x_stride = scratch_.hidden,
+                .tokens = count,
+                .norms = {.first = model_.output_norm.as<float>(), .first_eps = config_.rms_norm_eps},
+                .y = logits,
+                .y_stride = model_.head.count},
+               stream);
+}
+
+}  // namespace bitnet::cuda

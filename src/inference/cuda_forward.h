@@ -1,0 +1,73 @@
+#pragma once
+
+#include "inference/cuda_cache.h"
+#include "inference/cuda_model.h"
+
+#include <span>
+#include <vector>
+
+namespace bitnet::cuda {
+
+/// Chunks of attention over `length` positions.
+[[nodiscard]] int64_t chunks_of(int64_t length);
+
+/// Scratch memory of a forward pass for up to `batch` tokens. Rows are padded with zeros to kPad elements,
+/// which kernels read and never write.
+struct Scratch {
+  Scratch(const ModelConfig& config, int64_t batch, int64_t context);
+
+  [[nodiscard]] int64_t bytes() const;
+
+  int64_t batch;
+  int64_t hidden, q_size, qkv, ffn, q8;      ///< strides of the rows, in elements
+  DeviceBuffer x, qkv_rows, attn, gate, up;  ///< gate: also the products gate * up
+  DeviceBuffer q8_rows, q8_scale, q8_sum;
+  DeviceBuffer cos, sin;  ///< [context, head_dim / 2]
+  DeviceBuffer ids, decode_rows;
+  int64_t chunks = 0;             ///< of the context
+  int64_t decode_row_count = 0;   ///< rows that `partial` has room for
+  DeviceBuffer partial, arrived;  ///< of decode attention
+};
+
+/// A run of rows of one sequence within a batch.
+struct Segment {
+  int64_t row, count, position;
+  const CudaCache* cache;
+};
+
+/// Queues the kernels of a forward pass on a stream.
+class CudaForward {
+ public:
+  CudaForward(const ModelConfig& config, const CudaModel& model, Scratch& scratch, DType kv_type,
+              int64_t context)
+      : config_(config), model_(model), scratch_(scratch), kv_type_(kv_type), context_(context) {}
+
+  /// One token, whose id and DecodeRow lie in scratch, at a position within `chunks` chunks: every layer in
+  /// five kernels.
+  void decode_one(int64_t chunks, Stream stream);
+  /// `tokens` rows whose ids lie in scratch. Of its segments, those of one token have their DecodeRows in
+  /// scratch, `singles` of them; the others are given.
+  void run_batch(int64_t tokens, int64_t singles, std::span<const Segment> segments, Stream stream);
+  /// Logits of rows [first, first + count) of x to [count, vocab_size].
+  void head(int64_t first, int64_t count, float* logits, Stream stream);
+
+ private:
+  void embed(int64_t tokens, Stream stream);
+  void gemv(const DeviceLinear& linear, const float* x, int64_t cols, Norms norms, Epilogue epilogue,
+            float* y, Stream stream);
+  void gemm(const DeviceLinear& linear, const float* x, int64_t x_stride, int64_t cols, int64_t tokens,
+            Norms norms, Epilogue epilogue, float* y, int64_t y_stride, bool quantized, Stream stream);
+  void attend_singles(int64_t layer, int64_t singles, int64_t chunks, Stream stream);
+  void attend_segments(int64_t layer, std::span<const Segment> segments, Stream stream);
+  [[nodiscard]] Norms norms(const DeviceBuffer& weight, const DeviceLinear& linear) const;
+  [[nodiscard]] Epilogue glu_epilogue() const;
+  void glu(int64_t count, Stream stream);
+
+  const ModelConfig& config_;
+  const CudaModel& model_;
+  Scratch& scratch_;
+  DType kv_type_;
+  int64_t context_;
+};
+
+}  // namespace bitnet::cuda

@@ -1,0 +1,145 @@
+#include "inference/cuda_model.h"
+
+#include "bitnet/core/error.h"
+#include "bitnet/core/log.h"
+#include "inference/cuda_upload.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include <fmt/format.h>
+
+namespace bitnet::cuda {
+namespace {
+
+// The int32 sums of a row stay in bounds below this width (gemv.cu).
+constexpr int64_t kMostCols = (int64_t{1} << 18) - kPad;
+constexpr int64_t kRowAlignment = 64;  // sixteen f32: what two threads of the head kernel read at once
+
+bool dense_type_runs(DType dtype) {
+  constexpr DType kTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
+                              DType::kQ8_0, DType::kQ4_0, DType::kQ6_K};
+  return std::find(std::begin(kTypes), std::end(kTypes), dtype) != std::end(kTypes);
+}
+
+int64_t aligned_row(const DenseMatrix& matrix) {
+  return (matrix.row_bytes + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+}
+
+int64_t tile_bytes(const Linear& linear) {
+  const int64_t k_tiles = (linear.weight.cols() + kPad - 1) / kPad;
+  return (linear.weight.rows() + 15) / 16 * k_tiles * 512;
+}
+
+/// What the weights take, but for norms and scales, which are less than 1 % of it.
+int64_t needed_bytes(const Model::Impl& model) {
+  int64_t bytes = aligned_row(model.embedding) * model.embedding.rows;
+  if (!model.checkpoint.config().tied_head) bytes += aligned_row(model.head) * model.head.rows;
+  for (const Layer& layer : model.layers) {
+    for (const Linear* linear :
+         {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down})
+      bytes += tile_bytes(*linear);
+  }
+  return bytes;
+}
+
+void check_room(const Model::Impl& model) {
+  const int64_t needed = needed_bytes(model), free_bytes = table().memory().free_bytes;
+  if (needed + needed / 100 <= free_bytes) return;
+  throw Error(ErrorCode::kOutOfMemory,
+              fmt::format("the weights need {} bytes of GPU memory, but {} are free", needed, free_bytes),
+              "free memory on that GPU, choose another with --device cuda:N, or use --device cpu");
+}
+
+DeviceLinear upload_linears(Uploader& uploader, const std::vector<const Linear*>& linears, bool paired) {
+  DeviceLinear device;
+  std::vector<const PackedTernary*> parts;
+  for (const Linear* linear : linears) parts.push_back(&linear->weight);
+  device.tiles = uploader.tiles(parts, paired, device.weights, device.row_scales);
+  if (linears.size() == 1) device.norm_in = uploader.vector(linears.front()->norm_in);
+  return device;
+}
+
+DeviceLayer upload_layer(Uploader& uploader, const Layer& layer, bool projection_norms) {
+  DeviceLayer device;
+  device.attn_norm = uploader.vector(layer.attn_norm);
+  device.attn_sub_norm = uploader.vector(layer.attn_sub_norm);
+  device.ffn_norm = uploader.vector(layer.ffn_norm);
+  device.ffn_sub_norm = uploader.vector(layer.ffn_sub_norm);
+  if (projection_norms) {
+    for (const Linear* linear : {&layer.q, &layer.k, &layer.v})
+      device.qkv.push_back(upload_linears(uploader, {linear}, false));
+    for (const Linear* linear : {&layer.gate, &layer.up})
+      device.gate_up.push_back(upload_linears(uploader, {linear}, false));
+  } else {
+    device.qkv.push_back(upload_linears(uploader, {&layer.q, &layer.k, &layer.v}, false));
+    device.gate_up.push_back(upload_linears(uploader, {&layer.gate, &layer.up}, true));
+  }
+  device.attn_output = upload_linears(uploader, {&layer.attn_output}, false);
+  device.down = upload_linears(uploader, {&layer.down}, false);
+  return device;
+}
+
+DenseRows dense_rows(const DenseMatrix& matrix, const DeviceBuffer& rows) {
+  return {.dtype = matrix.dtype,
+          .rows = rows.data(),
+          .row_bytes = aligned_row(matrix),
+          .count = matrix.rows,
+          .cols = matrix.cols};
+}
+
+std::shared_ptr<const CudaModel> upload(const Model::Impl& model, int index, int threads) {
+  const auto start = std::chrono::steady_clock::now();
+  check_room(model);
+  const int64_t before = table().memory().free_bytes;
+  const ModelConfig& config = model.checkpoint.config();
+  auto device = std::make_shared<CudaModel>();
+  device->device = index;
+  Uploader uploader(threads);
+  for (const Layer& layer : model.layers)
+    device->layers.push_back(upload_layer(uploader, layer, config.projection_norms));
+  device->embedding_rows = uploader.rows(model.embedding, aligned_row(model.embedding));
+  device->embedding = dense_rows(model.embedding, device->embedding_rows);
+  if (config.tied_head) {
+    device->head = device->embedding;
+  } else {
+    device->head_rows = uploader.rows(model.head, aligned_row(model.head));
+    device->head = dense_rows(model.head, device->head_rows);
+  }
+  device->output_norm = uploader.vector(model.output_norm);
+  device->inv_freq = uploader.vector(model.inv_freq);
+  uploader.finish();
+  device->bytes = before - table().memory().free_bytes;
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  log_message(LogLevel::kInfo, fmt::format("cuda:{}: {} bytes of weights uploaded in {:.2f} s", index,
+                                           device->bytes, elapsed.count()));
+  return device;
+}
+
+}  // namespace
+
+std::string unsupported_reason(const Model::Impl& model) {
+  const ModelConfig& config = model.checkpoint.config();
+  if (config.head_dim > kMaxHeadDim)
+    return fmt::format("heads of {} elements; the GPU kernels take up to {}", config.head_dim, kMaxHeadDim);
+  if (std::max({config.hidden_size, config.intermediate_size, config.q_size()}) > kMostCols)
+    return fmt::format("a linear layer is wider than {} columns", kMostCols);
+  for (const DType dtype : {model.embedding.dtype, model.head.dtype}) {
+    if (!dense_type_runs(dtype))
+      return fmt::format("the GPU has no kernel for an embedding or head of type {}", to_string(dtype));
+  }
+  return {};
+}
+
+std::shared_ptr<const CudaModel> model_on_device(const Model::Impl& model, int index, int threads) {
+  const std::scoped_lock lock(model.device_copies.mutex);
+  std::weak_ptr<const CudaModel>& slot = model.device_copies.cuda[index];
+  std::shared_ptr<const CudaModel> device = slot.lock();
+  if (device == nullptr) {
+    device = upload(model, index, threads);
+    slot = device;
+  }
+  return device;
+}
+
+}  // namespace bitnet::cuda

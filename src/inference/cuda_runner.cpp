@@ -1,0 +1,201 @@
+#include "inference/cuda_runner.h"
+
+#include "bitnet/core/error.h"
+#include "inference/cuda_forward.h"
+#include "inference/top_rows.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace bitnet {
+namespace cuda {
+namespace {
+
+Scratch make_scratch(const ModelConfig& config, int64_t batch, int64_t context) {
+  try {
+    return {config, batch, context};
+  } catch (Error& error) {
+    error.with_context(fmt::format("scratch memory for batches of {} tokens", batch));
+    throw;
+  }
+}
+
+class CudaRunner final : public Runner {
+ public:
+  CudaRunner(const Model::Impl& model, const SessionOptions& options, int64_t context, int device)
+      : model_(model),
+        device_((table().use_device(device), device)),
+        context_(context),
+        kv_type_(options.kv_type),
+        weights_(model_on_device(model, device, options.threads)),
+        scratch_(make_scratch(config(), options.batch, context)),
+        forward_(config(), *weights_, scratch_, kv_type_, context),
+        logits_(static_cast<size_t>(kMaxLogits * config().vocab_size) * sizeof(float)),
+        host_logits_(logits_.bytes()),
+        host_ids_(static_cast<size_t>(options.batch) * sizeof(int32_t)),
+        host_rows_(static_cast<size_t>(options.batch) * sizeof(DecodeRow)) {
+    table().rope_table({.inv_freq = weights_->inv_freq.as<float>(),
+                        .positions = context,
+                        .half = config().head_dim / 2,
+                        .cos = scratch_.cos.as<float>(),
+                        .sin = scratch_.sin.as<float>()},
+                       stream_.get());
+    table().synchronize(stream_.get());
+  }
+  ~CudaRunner() override {
+    try {
+      table().use_device(device_);
+      table().synchronize(stream_.get());
+    } catch (const Error&) {  // a kernel failed: run() or logits() has said so, or nobody asked
+      return;
+    }
+  }
+
+  [[nodiscard]] std::string_view kernels() const override { return "cuda"; }
+  [[nodiscard]] int threads() const override { return 1; }
+  [[nodiscard]] std::unique_ptr<SequenceCache> make_cache() const override {
+    return std::make_unique<CudaCache>(model_, device_, context_, kv_type_);
+  }
+  void run(std::span<const RunnerRow> rows) override;
+  void logits(std::span<const int64_t> rows, std::span<float> out) override;
+  void top(std::span<const int64_t> rows, std::span<const TopQuery> queries,
+           std::span<std::vector<Candidate>> out) override;
+  [[nodiscard]] const std::vector<LayerActivations>& activations() const override { return activations_; }
+
+ private:
+  [[nodiscard]] const ModelConfig& config() const { return model_.checkpoint.config(); }
+  [[nodiscard]] size_t row_bytes() const { return static_cast<size_t>(config().vocab_size) * sizeof(float); }
+  /// Brings the logits of the rows to host_logits_.
+  void fetch_logits(std::span<const int64_t> rows);
+  /// Writes ids and DecodeRows for the device; returns the segments of several tokens.
+  std::vector<Segment> gather(std::span<const RunnerRow> rows);
+  void send_inputs(size_t rows);
+  /// The graph for a token at `position`, captured at its first use.
+  [[nodiscard]] Graph decode_graph(int64_t position);
+
+  const Model::Impl& model_;
+  int device_;
+  int64_t context_;
+  DType kv_type_;
+  std::shared_ptr<const CudaModel> weights_;
+  Scratch scratch_;
+  CudaForward forward_;
+  DeviceBuffer logits_;
+  PinnedBuffer host_logits_, host_ids_, host_rows_;
+  OwnedStream stream_;
+  std::vector<std::unique_ptr<OwnedGraph>> decode_;  ///< a whole step of one token with its logits
+  std::vector<LayerActivations> activations_;        ///< none: they are not counted here
+  int64_t singles_ = 0;
+  bool has_logits_ = false;  ///< those of row 0 are on their way to host_logits_
+};
+
+std::vector<Segment> CudaRunner::gather(std::span<const RunnerRow> rows) {
+  std::vector<Segment> segments;
+  auto* const singles = host_rows_.as<DecodeRow>();
+  singles_ = 0;
+  for (size_t begin = 0; begin < rows.size();) {
+    size_t end = begin + 1;
+    while (end < rows.size() && rows[end].cache == rows[begin].cache) ++end;
+    const auto& cache = *static_cast<CudaCache*>(rows[begin].cache);
+    const auto row = static_cast<int64_t>(begin);
+    if (end - begin == 1) {
+      singles[singles_++] = {.keys = cache.keys(),
+                             .values = cache.values(),
+                             .row = static_cast<int32_t>(row),
+                             .position = static_cast<int32_t>(rows[begin].position)};
+    } else {
+      segments.push_back({row, static_cast<int64_t>(end - begin), rows[begin].position, &cache});
+    }
+    begin = end;
+  }
+  for (size_t i = 0; i < rows.size(); ++i) host_ids_.as<int32_t>()[i] = rows[i].id;
+  return segments;
+}
+
+void CudaRunner::send_inputs(size_t rows) {
+  table().to_device(scratch_.ids.data(), host_ids_.as<int32_t>(), rows * sizeof(int32_t), stream_.get());
+  if (singles_ == 0) return;
+  table().to_device(scratch_.decode_rows.data(), host_rows_.as<DecodeRow>(),
+                    static_cast<size_t>(singles_) * sizeof(DecodeRow), stream_.get());
+}
+
+Graph CudaRunner::decode_graph(int64_t position) {
+  // A graph's grids are fixed: one graph for 1, 2, 4, ... chunks, whose idle blocks are at most half.
+  const auto bucket = static_cast<size_t>(std::bit_width(static_cast<uint64_t>(chunks_of(position + 1) - 1)));
+  while (decode_.size() <= bucket) decode_.push_back(std::make_unique<OwnedGraph>());
+  OwnedGraph& graph = *decode_[bucket];
+  if (graph.get() != nullptr) return graph.get();
+  table().begin_capture(stream_.get());
+  send_inputs(1);
+  forward_.decode_one(std::min(int64_t{1} << bucket, scratch_.chunks), stream_.get());
+  forward_.head(0, 1, logits_.as<float>(), stream_.get());
+  table().to_host(host_logits_.as<float>(), logits_.data(), row_bytes(), stream_.get());
+  graph.reset(table().end_capture(stream_.get()));
+  return graph.get();
+}
+
+void CudaRunner::run(std::span<const RunnerRow> rows) {
+  table().use_device(device_);
+  table().synchronize(stream_.get());  // the last run has read the pinned buffers
+  const std::vector<Segment> segments = gather(rows);
+  has_logits_ = rows.size() == 1;
+  if (rows.size() == 1) {
+    table().launch_graph(decode_graph(rows.front().position), stream_.get());
+    return;
+  }
+  send_inputs(rows.size());
+  forward_.run_batch(std::ssize(rows), singles_, segments, stream_.get());
+}
+
+void CudaRunner::fetch_logits(std::span<const int64_t> rows) {
+  table().use_device(device_);
+  if (!has_logits_) {
+    const auto vocab = static_cast<size_t>(config().vocab_size);
+    for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {  // runs of neighbours
+      for (end = begin + 1; end < rows.size() && rows[end] == rows[end - 1] + 1;) ++end;
+      forward_.head(rows[begin], static_cast<int64_t>(end - begin), logits_.as<float>() + begin * vocab,
+                    stream_.get());
+    }
+    table().to_host(host_logits_.as<float>(), logits_.data(), rows.size() * row_bytes(), stream_.get());
+  }
+  table().synchronize(stream_.get());
+}
+
+void CudaRunner::logits(std::span<const int64_t> rows, std::span<float> out) {
+  fetch_logits(rows);
+  std::memcpy(out.data(), host_logits_.as<float>(), rows.size() * row_bytes());
+}
+
+void CudaRunner::top(std::span<const int64_t> rows, std::span<const TopQuery> queries,
+                     std::span<std::vector<Candidate>> out) {
+  fetch_logits(rows);
+  const auto vocab = static_cast<size_t>(config().vocab_size);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const std::span logits(host_logits_.as<const float>() + i * vocab, vocab);
+    std::vector<int32_t> always(queries[i].always.begin(), queries[i].always.end());
+    std::sort(always.begin(), always.end());
+    always.erase(std::unique(always.begin(), always.end()), always.end());
+    TopRows best;
+    best.reset(queries[i].k, always);
+    best.add(0, logits, logits);
+    std::vector<int32_t> ids = TopRows::merge({&best, 1});
+    ids.insert(ids.end(), always.begin(), always.end());
+    std::sort(ids.begin(), ids.end());
+    out[i].clear();
+    for (const int32_t id : ids) out[i].push_back({id, logits[static_cast<size_t>(id)]});
+  }
+}
+
+}  // namespace
+}  // namespace cuda
+
+std::unique_ptr<Runner> make_cuda_runner(const Model::Impl& model, const SessionOptions& options,
+                                         int64_t context, int device) {
+  return std::make_unique<cuda::CudaRunner>(model, options, context, device);
+}
+
+}  // namespace bitnet

@@ -1,0 +1,44 @@
+#pragma once
+
+#include "bitnet/core/thread_pool.h"
+#include "inference/cuda_memory.h"
+#include "inference/model_impl.h"
+
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace bitnet::cuda {
+
+/// Copies weights to the GPU through two pinned buffers in turn: one is filled on all threads while the other
+/// travels.
+class Uploader {
+ public:
+  explicit Uploader(int threads) : pool_(threads) {}
+
+  /// Padded with zeros to kPad elements; an empty buffer for an empty vector.
+  [[nodiscard]] DeviceBuffer vector(std::span<const float> values);
+  /// Rows at a stride of 16 bytes' multiple, zeros behind each row.
+  [[nodiscard]] DeviceBuffer rows(const DenseMatrix& matrix, int64_t row_bytes);
+  [[nodiscard]] DeviceBuffer tiles(const std::vector<const PackedTernary*>& parts, bool paired,
+                                   TernaryWeights& weights, DeviceBuffer& row_scales);
+  void finish();
+
+ private:
+  static constexpr size_t kStagingBytes = size_t{32} << 20;
+  struct Staging {
+    PinnedBuffer buffer{kStagingBytes};
+    OwnedStream stream;
+  };
+  /// Fills `units` units of unit_bytes: fill(first unit, units, where), in pieces of a staging buffer.
+  using Fill = std::function<void(int64_t first, int64_t count, std::byte* staging)>;
+  [[nodiscard]] DeviceBuffer copy(int64_t units, size_t unit_bytes, const Fill& fill);
+
+  ThreadPool pool_;
+  std::array<Staging, 2> staging_;
+  size_t turn_ = 0;
+};
+
+}  // namespace bitnet::cuda

@@ -1,0 +1,96 @@
+// RoPE angles, rotation and storing of several tokens, and the context shift.
+
+#include "kernels/cuda/kv.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace bitnet::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+
+__global__ void rope_table_kernel(const RopeTableArgs args) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= args.positions * args.half) return;
+  const float position = static_cast<float>(i / args.half);
+  const auto angle = static_cast<double>(__fmul_rn(position, args.inv_freq[i % args.half]));
+  args.cos[i] = static_cast<float>(cos(angle));
+  args.sin[i] = static_cast<float>(sin(angle));
+}
+
+/// Block (token, head of q, k or v).
+template <class T>
+__global__ void __launch_bounds__(kThreads) rope_store_kernel(const RopeStoreArgs args) {
+  const int64_t token = blockIdx.x, head = blockIdx.y, position = args.first + token;
+  const int64_t head_dim = args.heads.head_dim, half = head_dim / 2;
+  const int64_t q_heads = args.heads.heads, kv_heads = args.heads.kv_heads;
+  const int64_t stride = kv_head_stride(head_dim);
+  float* x = args.qkv + token * args.qkv_stride + head * head_dim;
+  if (head >= q_heads + kv_heads) {
+    T* row = static_cast<T*>(args.cache.values) + (position * kv_heads + head - q_heads - kv_heads) * stride;
+    for (int64_t i = threadIdx.x; i < head_dim; i += kThreads) row[i] = from_float<T>(x[i]);
+    return;
+  }
+  T* row = static_cast<T*>(args.cache.keys) + (position * kv_heads + head - q_heads) * stride;
+  for (int64_t i = threadIdx.x; i < half; i += kThreads) {
+    const Rotated r = rotate(x[i], x[i + half], args.cos[position * half + i], args.sin[position * half + i]);
+    if (head < q_heads) {
+      x[i] = r.a;
+      x[i + half] = r.b;
+    } else {
+      row[i] = from_float<T>(r.a);
+      row[i + half] = from_float<T>(r.b);
+    }
+  }
+}
+
+/// One thread a pair of elements, position by position: no other thread meets its elements.
+template <class T>
+__global__ void __launch_bounds__(kThreads) shift_kernel(const ShiftArgs args) {
+  const int64_t half = args.heads.head_dim / 2, stride = kv_head_stride(args.heads.head_dim);
+  const int64_t row = args.heads.kv_heads * stride;
+  const int64_t pair = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (pair >= args.heads.kv_heads * half) return;
+  const int64_t i = pair % half, a = pair / half * stride + i, b = a + half;
+  T* keys = static_cast<T*>(args.cache.keys);
+  T* values = static_cast<T*>(args.cache.values);
+  const float cos = args.cos[i], sin = args.sin[i];
+  for (int64_t position = args.from; position < args.end; ++position) {
+    const T* k = keys + position * row;
+    const T* v = values + position * row;
+    T* new_k = keys + (position - args.count) * row;
+    T* new_v = values + (position - args.count) * row;
+    const Rotated r = rotate(to_float(k[a]), to_float(k[b]), cos, sin);
+    new_k[a] = from_float<T>(r.a);
+    new_k[b] = from_float<T>(r.b);
+    new_v[a] = v[a];
+    new_v[b] = v[b];
+  }
+}
+
+}  // namespace
+
+void rope_table(const RopeTableArgs& args, Stream stream) {
+  launch(rope_table_kernel,
+         dim3(static_cast<unsigned>(ceil_div<int64_t>(args.positions * args.half, kThreads))), kThreads, 0,
+         Start::kAfterPrevious, stream, args);
+}
+
+void rope_store(const RopeStoreArgs& args, Stream stream) {
+  const dim3 grid(static_cast<unsigned>(args.tokens),
+                  static_cast<unsigned>(args.heads.heads + 2 * args.heads.kv_heads));
+  for_kv_type(args.cache.dtype, [&](auto type) {
+    launch(rope_store_kernel<typename decltype(type)::Element>, grid, kThreads, 0, Start::kAfterPrevious,
+           stream, args);
+  });
+}
+
+void shift(const ShiftArgs& args, Stream stream) {
+  const int64_t pairs = args.heads.kv_heads * args.heads.head_dim / 2;
+  for_kv_type(args.cache.dtype, [&](auto type) {
+    launch(shift_kernel<typename decltype(type)::Element>,
+           dim3(static_cast<unsigned>(ceil_div<int64_t>(pairs, kThreads))), kThreads, 0,
+           Start::kAfterPrevious, stream, args);
+  });
+}
+
+}  // namespace bitnet::cuda

@@ -1,0 +1,64 @@
+// One block a token: norms and int8 rounding; embedding rows; gate times up.
+
+#include "kernels/cuda/dense.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/norm.cuh"
+
+#include <algorithm>
+
+namespace bitnet::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+__global__ void __launch_bounds__(kThreads) quantize_kernel(const QuantizeArgs args) {
+  extern __shared__ float4 row[];
+  __shared__ RowReduction<kThreads> reduction;
+  const int64_t token = blockIdx.x;
+  const int vectors = static_cast<int>(args.q_stride / 4);
+  normalize_row<kThreads>(args.x + token * args.x_stride, vectors, args.cols, args.norms,
+                          reinterpret_cast<const float4*>(args.norms.first), row, reduction);
+  const RowScale scale = quantize_row<kThreads>(
+      row, vectors, reinterpret_cast<uint32_t*>(args.q + token * args.q_stride), reduction);
+  if (threadIdx.x != 0) return;
+  args.scale[token] = scale.scale;
+  args.sum[token] = scale.sum;
+}
+
+template <DType kType>
+__global__ void __launch_bounds__(kThreads) embed_kernel(const EmbedArgs args) {
+  const int64_t token = blockIdx.y;
+  const auto* source = static_cast<const uint8_t*>(args.table.rows) + args.ids[token] * args.table.row_bytes;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < args.table.cols;
+       i += int64_t{gridDim.x} * kThreads) {
+    args.x[token * args.x_stride + i] = DenseFormat<kType>::value(source, i);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) glu_kernel(const GluArgs args) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= args.count) return;
+  args.h[i] = __fmul_rn(args.relu2 ? relu2(args.gate[i]) : silu(args.gate[i]), args.up[i]);
+}
+
+}  // namespace
+
+void quantize(const QuantizeArgs& args, Stream stream) {
+  launch(quantize_kernel, dim3(static_cast<unsigned>(args.tokens)), kThreads,
+         static_cast<size_t>(args.q_stride) * sizeof(float), Start::kAfterPrevious, stream, args);
+}
+
+void embed(const EmbedArgs& args, Stream stream) {
+  const int64_t blocks = std::min<int64_t>(ceil_div<int64_t>(args.table.cols, kThreads), 16);
+  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(args.tokens));
+  for_dense_type(args.table.dtype, [&](auto type) {
+    launch(embed_kernel<decltype(type)::kType>, grid, kThreads, 0, Start::kAfterPrevious, stream, args);
+  });
+}
+
+void glu(const GluArgs& args, Stream stream) {
+  launch(glu_kernel, dim3(static_cast<unsigned>(ceil_div<int64_t>(args.count, kThreads))), kThreads, 0,
+         Start::kAfterPrevious, stream, args);
+}
+
+}  // namespace bitnet::cuda

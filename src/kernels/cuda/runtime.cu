@@ -1,0 +1,193 @@
+// Devices, memory, streams and graphs.
+
+#include "bitnet/kernels/cuda.h"
+#include "kernels/cuda/launch.cuh"
+
+#include <array>
+#include <mutex>
+
+namespace bitnet {
+namespace cuda {
+namespace {
+
+constexpr int kOldestMajor = 8;  // dp4a alone would allow 6.1; mma of int8 with k = 32 and cp.async need 8.0
+constexpr int kMostDevices = 64;
+
+int attribute(cudaDeviceAttr name, int device) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, name, device), "reading a device attribute");
+  return value;
+}
+
+DeviceLimits read_limits(int device) {
+  return {.multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device),
+          .shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          .overlapped_launch = attribute(cudaDevAttrComputeCapabilityMajor, device) >= 9,
+          .clusters = attribute(cudaDevAttrClusterLaunch, device) != 0};
+}
+
+void use_device(int index) {
+  check(cudaSetDevice(index), "choosing a device");
+}
+
+MemoryInfo memory() {
+  size_t free_bytes = 0, total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for the free memory");
+  return {static_cast<int64_t>(free_bytes), static_cast<int64_t>(total_bytes)};
+}
+
+void* allocate(size_t bytes) {
+  void* pointer = nullptr;
+  const cudaError_t status = cudaMalloc(&pointer, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    throw Error(ErrorCode::kOutOfMemory,
+                "the GPU has no room for " + std::to_string(bytes) + " more bytes; " +
+                    std::to_string(memory().free_bytes) + " are free",
+                "ask for a smaller --context or --kv f16, or use another device");
+  }
+  check(status, "allocating memory");
+  return pointer;
+}
+
+void release(void* pointer) noexcept {
+  (void)cudaFree(pointer);
+}
+
+void* allocate_pinned(size_t bytes) {
+  void* pointer = nullptr;
+  if (cudaMallocHost(&pointer, bytes) != cudaSuccess) {
+    (void)cudaGetLastError();
+    throw Error(ErrorCode::kOutOfMemory, "no room for " + std::to_string(bytes) + " bytes of pinned memory");
+  }
+  return pointer;
+}
+
+void release_pinned(void* pointer) noexcept {
+  (void)cudaFreeHost(pointer);
+}
+
+Stream create_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
+  return reinterpret_cast<Stream>(stream);
+}
+
+void destroy_stream(Stream stream) noexcept {
+  (void)cudaStreamDestroy(native(stream));
+}
+
+void synchronize(Stream stream) {
+  check(cudaStreamSynchronize(native(stream)), "a kernel");
+}
+
+void to_device(void* destination, const void* source, size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(destination, source, bytes, cudaMemcpyHostToDevice, native(stream)), "a copy");
+}
+
+void to_host(void* destination, const void* source, size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(destination, source, bytes, cudaMemcpyDeviceToHost, native(stream)), "a copy");
+}
+
+void clear(void* destination, size_t bytes, Stream stream) {
+  check(cudaMemsetAsync(destination, 0, bytes, native(stream)), "clearing memory");
+}
+
+void begin_capture(Stream stream) {
+  check(cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeThreadLocal), "capturing a graph");
+}
+
+Graph end_capture(Stream stream) {
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamEndCapture(native(stream), &graph), "capturing a graph");
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+  (void)cudaGraphDestroy(graph);
+  check(status, "making a graph");
+  return reinterpret_cast<Graph>(executable);
+}
+
+void launch_graph(Graph graph, Stream stream) {
+  check(cudaGraphLaunch(reinterpret_cast<cudaGraphExec_t>(graph), native(stream)), "launching a graph");
+}
+
+void destroy_graph(Graph graph) noexcept {
+  (void)cudaGraphExecDestroy(reinterpret_cast<cudaGraphExec_t>(graph));
+}
+
+}  // namespace
+
+const DeviceLimits& device_limits() {
+  static std::array<DeviceLimits, kMostDevices> limits;
+  static std::array<std::once_flag, kMostDevices> read;
+  int device = 0;
+  check(cudaGetDevice(&device), "asking for the device");
+  const auto index = static_cast<size_t>(device);
+  std::call_once(read.at(index), [&] { limits.at(index) = read_limits(device); });
+  return limits.at(index);
+}
+
+const Table& table() {
+  static constexpr Table functions = {
+      .use_device = use_device,
+      .memory = memory,
+      .allocate = allocate,
+      .release = release,
+      .allocate_pinned = allocate_pinned,
+      .release_pinned = release_pinned,
+      .create_stream = create_stream,
+      .destroy_stream = destroy_stream,
+      .synchronize = synchronize,
+      .to_device = to_device,
+      .to_host = to_host,
+      .clear = clear,
+      .begin_capture = begin_capture,
+      .end_capture = end_capture,
+      .launch_graph = launch_graph,
+      .destroy_graph = destroy_graph,
+      .ternary_gemv = ternary_gemv,
+      .quantize = quantize,
+      .ternary_gemm = ternary_gemm,
+      .naive_ternary = naive_ternary,
+      .embed = embed,
+      .head = head,
+      .rope_table = rope_table,
+      .rope_store = rope_store,
+      .prefill_attention = prefill_attention,
+      .decode_attention = decode_attention,
+      .shift = shift,
+      .glu = glu,
+  };
+  return functions;
+}
+
+}  // namespace cuda
+
+CudaDevices cuda_devices() {
+  CudaDevices found;
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess) {
+    (void)cudaGetLastError();
+    found.reason = status == cudaErrorInsufficientDriver
+                       ? "no NVIDIA driver, or one too old for this build's CUDA runtime"
+                       : std::string("the CUDA runtime says: ") + cudaGetErrorString(status);
+    return found;
+  }
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp properties = {};
+    if (cudaGetDeviceProperties(&properties, i) != cudaSuccess || properties.major < cuda::kOldestMajor)
+      continue;
+    found.devices.push_back({.index = i,
+                             .name = properties.name,
+                             .compute_major = properties.major,
+                             .compute_minor = properties.minor,
+                             .multiprocessors = properties.multiProcessorCount,
+                             .total_bytes = static_cast<int64_t>(properties.totalGlobalMem),
+                             .l2_bytes = properties.l2CacheSize});
+  }
+  if (found.devices.empty()) found.reason = "no GPU of compute capability 8.0 or newer";
+  return found;
+}
+
+}  // namespace bitnet

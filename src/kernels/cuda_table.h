@@ -1,0 +1,248 @@
+#pragma once
+
+// The GPU's kernels and runtime as plain functions: callers need neither CUDA headers nor to know whether
+// this build has CUDA. Arithmetic is that of kernel_table.h except where a comment says otherwise
+// (docs/CUDA.md).
+//
+// Vectors that a kernel reads whole (activations, norm weights) are padded with zeros to kPad elements.
+// Pointers are device pointers; work is queued on a stream and kernels check nothing. Functions throw
+// bitnet::Error when the runtime reports a failure.
+
+#include "bitnet/core/dtype.h"
+#include "kernels/kernel_table.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bitnet::cuda {
+
+/// Columns of a tile of ternary weights (quant/ternary_tiles.h), and the padding of every vector.
+inline constexpr int64_t kPad = 128;
+inline constexpr int64_t kMaxHeadDim = 256;
+/// Floats of scratch that decode attention needs per query head (rounded up to 4 heads of a key head) and
+/// chunk.
+inline constexpr int64_t kDecodePartial = 8 * (32 + 2);
+
+struct StreamTag;
+struct GraphTag;
+using Stream = StreamTag*;
+using Graph = GraphTag*;
+
+/// Up to two RMS norms in a row; a null weight leaves its norm out.
+struct Norms {
+  const float* first = nullptr;
+  const float* second = nullptr;
+  float first_eps = 0, second_eps = 0;
+};
+
+/// What becomes of a ternary product: y = p; y += p; or, of a paired matrix (gate and up rows alternating by
+/// eights), y = act(gate) * up.
+enum class Epilogue { kStore, kAdd, kRelu2, kSilu };
+
+/// Ternary weights as tiles of 16 rows x 128 columns (quant/ternary_tiles.h).
+struct TernaryWeights {
+  const void* tiles = nullptr;
+  const float* row_scale = nullptr;  ///< [16 * groups]
+  int64_t groups = 0;                ///< of 16 rows
+  int64_t k_tiles = 0;               ///< of 128 columns
+  int64_t outputs = 0;               ///< rows that are written; of a paired matrix the products gate * up
+};
+
+/// One token: y = epilogue(W quantize(norms(x))), all in one kernel. x [k_tiles * 128].
+struct GemvArgs {
+  const float* x;
+  int64_t cols;
+  Norms norms;
+  TernaryWeights weights;
+  Epilogue epilogue;
+  float* y;
+};
+
+/// q, scale, sum of norms(x) per token. Rows of x and q are padded to kPad.
+struct QuantizeArgs {
+  const float* x;
+  int64_t x_stride, tokens, cols;
+  Norms norms;
+  int8_t* q;
+  int64_t q_stride;
+  float* scale;
+  int32_t* sum;
+};
+
+/// Several tokens: y[t] = epilogue(W q[t]).
+struct GemmArgs {
+  TernaryWeights weights;
+  int64_t tokens;
+  const int8_t* q;
+  int64_t q_stride;
+  const float* scale;
+  const int32_t* sum;
+  Epilogue epilogue;
+  float* y;
+  int64_t y_stride;
+};
+
+/// A dense matrix in a file's dtype; rows row_bytes apart, a multiple of 64, zeros behind `cols`.
+struct DenseRows {
+  DType dtype;
+  const void* rows;
+  int64_t row_bytes, count, cols;
+};
+
+/// x[t] = table[ids[t]].
+struct EmbedArgs {
+  DenseRows table;
+  const int32_t* ids;
+  int64_t tokens;
+  float* x;
+  int64_t x_stride;
+};
+
+/// y[t] = head * norms(x[t]).
+struct HeadArgs {
+  DenseRows head;
+  const float* x;
+  int64_t x_stride, tokens;
+  Norms norms;
+  float* y;
+  int64_t y_stride;
+};
+
+/// cos and sin [positions, head_dim / 2] of position * inv_freq (the product rounded to f32 first).
+struct RopeTableArgs {
+  const float* inv_freq;
+  int64_t positions, half;
+  float* cos;
+  float* sin;
+};
+
+/// Elements between the heads of a position in the cache.
+constexpr int64_t kv_head_stride(int64_t head_dim) {
+  return (head_dim + 7) / 8 * 8;
+}
+
+/// One layer's cache: positions of kv_heads * kv_head_stride(head_dim) elements, kF32 or kF16.
+struct KvLayer {
+  void* keys;
+  void* values;
+  DType dtype;
+};
+struct Heads {
+  int64_t heads, kv_heads, head_dim;
+};
+
+/// Several tokens at positions first + t: rotates q and k of qkv [tokens, q | k | v] in place and stores k
+/// and v.
+struct RopeStoreArgs {
+  float* qkv;
+  int64_t qkv_stride, tokens, first;
+  Heads heads;
+  const float* cos;
+  const float* sin;
+  KvLayer cache;
+};
+
+/// Causal attention of several tokens over the cache that holds them; q rotated. The arithmetic is that of
+/// attention_chunk and attention_merge of kernel_table.h, to the bit, as in decode_attention.
+struct PrefillAttentionArgs {
+  const float* qkv;
+  int64_t qkv_stride, tokens, first;
+  Heads heads;
+  KvLayer cache;
+  float scale;
+  float* out;
+  int64_t out_stride;
+};
+
+/// One new token of a sequence: its row of the batch, its position, and where the sequence's keys and values
+/// begin.
+struct DecodeRow {
+  void* keys;
+  void* values;
+  int32_t row, position;
+};
+
+/// RoPE, store and attention of one new token each of several sequences, in one kernel. `layer` elements lie
+/// between a cache's begin and this layer's. No position is at or beyond max_chunks * kAttentionChunk;
+/// partial_chunks is the same for the longest context. `partial` holds row_count * heads_in_fours *
+/// partial_chunks * kDecodePartial floats, `arrived` row_count * heads_in_fours * 8 zeros, heads_in_fours =
+/// kv_heads * round_up(heads / kv_heads, 4).
+struct DecodeAttentionArgs {
+  const float* qkv;
+  int64_t qkv_stride;
+  const DecodeRow* rows;
+  int64_t row_count;
+  DType kv_type;
+  int64_t layer;
+  Heads heads;
+  const float* cos;
+  const float* sin;
+  float scale;
+  int64_t max_chunks, partial_chunks;
+  float* partial;
+  int32_t* arrived;
+  float* out;
+  int64_t out_stride;
+};
+
+/// Moves positions [from, end) of one layer down by `count`, rotating keys by cos and sin [head_dim / 2].
+struct ShiftArgs {
+  KvLayer cache;
+  Heads heads;
+  int64_t from, end, count;
+  const float* cos;
+  const float* sin;
+};
+
+/// h = act(gate) * up of [count] elements.
+struct GluArgs {
+  const float* gate;
+  const float* up;
+  float* h;
+  int64_t count;
+  bool relu2;
+};
+
+struct MemoryInfo {
+  int64_t free_bytes, total_bytes;
+};
+
+struct Table {
+  // Runtime. All other calls need use_device first on their thread.
+  void (*use_device)(int index);
+  MemoryInfo (*memory)();
+  void* (*allocate)(size_t bytes);  ///< throws kOutOfMemory
+  void (*release)(void* pointer) noexcept;
+  void* (*allocate_pinned)(size_t bytes);  ///< host memory that copies do not stage
+  void (*release_pinned)(void* pointer) noexcept;
+  Stream (*create_stream)();
+  void (*destroy_stream)(Stream stream) noexcept;
+  void (*synchronize)(Stream stream);
+  void (*to_device)(void* destination, const void* source, size_t bytes, Stream stream);
+  void (*to_host)(void* destination, const void* source, size_t bytes, Stream stream);
+  void (*clear)(void* destination, size_t bytes, Stream stream);
+  /// What is queued on the stream between the two becomes a graph instead of running.
+  void (*begin_capture)(Stream stream);
+  Graph (*end_capture)(Stream stream);
+  void (*launch_graph)(Graph graph, Stream stream);
+  void (*destroy_graph)(Graph graph) noexcept;
+
+  // Kernels.
+  void (*ternary_gemv)(const GemvArgs& args, Stream stream);
+  void (*quantize)(const QuantizeArgs& args, Stream stream);
+  void (*ternary_gemm)(const GemmArgs& args, Stream stream);
+  void (*naive_ternary)(const GemmArgs& args, Stream stream);  ///< the oracle of ternary_gemm
+  void (*embed)(const EmbedArgs& args, Stream stream);
+  void (*head)(const HeadArgs& args, Stream stream);
+  void (*rope_table)(const RopeTableArgs& args, Stream stream);
+  void (*rope_store)(const RopeStoreArgs& args, Stream stream);
+  void (*prefill_attention)(const PrefillAttentionArgs& args, Stream stream);
+  void (*decode_attention)(const DecodeAttentionArgs& args, Stream stream);
+  void (*shift)(const ShiftArgs& args, Stream stream);
+  void (*glu)(const GluArgs& args, Stream stream);
+};
+
+/// Throws kUnsupported where this build has no CUDA.
+[[nodiscard]] const Table& table();
+
+}  // namespace bitnet::cuda

@@ -1,0 +1,156 @@
+#include "quant/ternary_tiles.h"
+
+#include "bitnet/core/error.h"
+
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace bitnet {
+namespace {
+
+constexpr uint32_t kZeroWord = 0x55555555u;  // sixteen codes 1 = sixteen weights 0
+constexpr int64_t kPairRows = TernaryTiles::kGroupRows / 2;
+constexpr int64_t kBlocksPerTile = TernaryTiles::kTileCols / PackedTernary::kBlockCols;
+
+/// One row of a PackedTernary as PackedTernary's words of sixteen columns, whatever its layout.
+class RowWords {
+ public:
+  RowWords() = default;  ///< padding
+  RowWords(const PackedTernary& part, int64_t row)
+      : layout_(part.layout()),
+        blocks_(part.padded_cols() / PackedTernary::kBlockCols),
+        stride_(part.stride()) {
+    const int64_t in_group = row % part.group_rows(), group = row / part.group_rows();
+    switch (layout_) {
+      case TernaryLayout::kBlocks:
+        first_ = part.data() + group * part.group_bytes() + 4 * in_group;
+        break;
+      case TernaryLayout::kRows:
+        first_ = part.data() + row * stride_;
+        break;
+      case TernaryLayout::kColumns:  // row 256 i + 64 u + 16 s + 4 l + j: byte 16 l + 4 u + j of line i,
+                                     // field s
+        first_ = part.data() + group * (PackedTernary::kLineRows / 4) + in_group % 16 / 4 * 16 +
+                 in_group / 64 * 4 + in_group % 4;
+        shift_ = static_cast<int>(2 * (in_group / 16 % 4));
+        break;
+    }
+  }
+
+  [[nodiscard]] uint32_t at(int64_t block) const {
+    if (block >= blocks_) return kZeroWord;
+    if (layout_ == TernaryLayout::kColumns)
+      return gather(first_ + block * PackedTernary::kBlockCols * stride_);
+    const int64_t step =
+        layout_ == TernaryLayout::kRows ? int64_t{sizeof(uint32_t)} : PackedTernary::kBlockBytes;
+    uint32_t word = 0;
+    std::memcpy(&word, first_ + block * step, sizeof word);
+    return word;
+  }
+
+ private:
+  /// The codes of sixteen columns, stride_ bytes apart.
+  [[nodiscard]] uint32_t gather(const uint8_t* column) const {
+    uint32_t word = 0;
+    for (int c = 0; c < PackedTernary::kBlockCols; ++c, column += stride_) {
+      const auto code = static_cast<uint32_t>(*column >> shift_ & 3);
+      word |= code << (8 * (c % 4) + 2 * (c / 4));
+    }
+    return word;
+  }
+
+  TernaryLayout layout_ = TernaryLayout::kBlocks;
+  const uint8_t* first_ = nullptr;
+  int64_t blocks_ = 0, stride_ = 0;
+  int shift_ = 0;
+};
+
+void check_parts(std::span<const PackedTernary* const> parts, TernaryTiles::Order order) {
+  if (parts.empty()) throw Error(ErrorCode::kInvalidArgument, "tiles need a matrix");
+  for (const PackedTernary* part : parts) {
+    if (part->cols() == parts.front()->cols()) continue;
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("matrices of {} and {} columns cannot share tiles",
+                                                         parts.front()->cols(), part->cols()));
+  }
+  if (order != TernaryTiles::Order::kPaired) return;
+  if (parts.size() != 2 || parts[0]->rows() != parts[1]->rows())
+    throw Error(ErrorCode::kInvalidArgument, "a pair takes two matrices of the same shape");
+}
+
+}  // namespace
+
+TernaryTiles::TernaryTiles(std::vector<const PackedTernary*> parts, Order order)
+    : parts_(std::move(parts)), order_(order) {
+  check_parts(parts_, order);
+  if (order == Order::kPaired) {
+    outputs_ = parts_.front()->rows();
+    groups_ = (outputs_ + kPairRows - 1) / kPairRows;
+    return;
+  }
+  for (const PackedTernary* part : parts_) outputs_ += part->rows();
+  groups_ = (outputs_ + kGroupRows - 1) / kGroupRows;
+}
+
+TernaryTiles::Source TernaryTiles::source(int64_t row) const {
+  if (order_ == Order::kPaired) {
+    const int64_t in_group = row % kGroupRows;
+    const int64_t part_row = row / kGroupRows * kPairRows + in_group % kPairRows;
+    if (part_row >= outputs_) return {};
+    return {parts_[in_group < kPairRows ? 0 : 1], part_row};
+  }
+  for (const PackedTernary* part : parts_) {
+    if (row < part->rows()) return {part, row};
+    row -= part->rows();
+  }
+  return {};
+}
+
+void TernaryTiles::pack(int64_t first, int64_t last, std::span<uint32_t> words) const {
+  if (first < 0 || last > groups_ || std::ssize(words) != (last - first) * group_words()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("groups [{}, {}) of {} into {} words", first, last, groups_, words.size()));
+  }
+  uint32_t* out = words.data();
+  for (int64_t group = first; group < last; ++group) {
+    std::array<RowWords, kGroupRows> rows;
+    for (int64_t r = 0; r < kGroupRows; ++r) {
+      const Source from = source(group * kGroupRows + r);
+      if (from.part == nullptr) continue;
+      rows[static_cast<size_t>(r)] = RowWords(*from.part, from.row);
+    }
+    for (int64_t block = 0; block < k_tiles() * kBlocksPerTile; block += kBlocksPerTile) {
+      for (size_t lane = 0; lane < 32; ++lane) {
+        const RowWords& low = rows[lane / 4];
+        const RowWords& high = rows[lane / 4 + 8];
+        const auto t = static_cast<int64_t>(lane % 4);
+        *out++ = low.at(block + t);
+        *out++ = high.at(block + t);
+        *out++ = low.at(block + 4 + t);
+        *out++ = high.at(block + 4 + t);
+      }
+    }
+  }
+}
+
+std::vector<float> TernaryTiles::row_scales() const {
+  std::vector<float> scales(static_cast<size_t>(groups_ * kGroupRows));
+  for (size_t row = 0; row < scales.size(); ++row) {
+    const Source from = source(static_cast<int64_t>(row));
+    if (from.part != nullptr) scales[row] = from.part->row_scales()[from.row];
+  }
+  return scales;
+}
+
+int TernaryTiles::trit(std::span<const uint32_t> words, int64_t k_tiles, int64_t row, int64_t col) {
+  const int64_t tile = row / kGroupRows * k_tiles + col / kTileCols, in_group = row % kGroupRows;
+  const int64_t block = col % kTileCols / PackedTernary::kBlockCols,
+                in_block = col % PackedTernary::kBlockCols;
+  const int64_t lane = in_group % 8 * 4 + block % 4, word = block / 4 * 2 + in_group / 8;
+  const auto shift = static_cast<unsigned>(8 * (in_block % 4) + 2 * (in_block / 4));
+  return static_cast<int>(words[static_cast<size_t>(tile * kTileWords + lane * 4 + word)] >> shift & 3u) - 1;
+}
+
+}  // namespace bitnet

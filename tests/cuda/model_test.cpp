@@ -1,0 +1,141 @@
+// Whole models: the GPU gives the processor's bits. (A float sum of the norms in another order could change a
+// logit once in some 10^8 rows; these models run some 10^5.)
+
+#include "bitnet/inference/engine.h"
+#include "bitnet/inference/generate.h"
+#include "cuda_test.h"
+#include "inference/fixtures.h"
+
+#include <array>
+#include <cmath>
+#include <fstream>
+
+#include <nlohmann/json.hpp>
+
+namespace bitnet::cuda {
+namespace {
+
+constexpr int64_t kContext = 400;
+
+SessionOptions on(const char* device, int64_t batch = 512) {
+  return {.context = kContext, .batch = batch, .device = device};
+}
+
+::testing::AssertionResult same_bits(std::span<const float> found, std::span<const float> expected) {
+  if (found.size() != expected.size()) return ::testing::AssertionFailure() << "sizes differ";
+  size_t different = 0;
+  double largest = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (found[i] == expected[i]) continue;
+    ++different;
+    largest = std::max(largest, std::abs(double{found[i]} - expected[i]));
+  }
+  if (different == 0) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure()
+         << different << " of " << found.size() << " differ, by up to " << largest;
+}
+
+std::vector<int32_t> greedy(Session& session, std::span<const int32_t> prompt, int64_t tokens) {
+  GenerateOptions options;
+  options.sampler = SamplerOptions::greedy();
+  options.max_tokens = tokens;
+  options.ignore_stop_tokens = true;
+  return generate(session, prompt, options).ids;
+}
+
+nlohmann::json storyteller_prompts() {
+  std::ifstream file(testing::data_folder() / "storyteller/expected.json");
+  return nlohmann::json::parse(file)["prompts"];
+}
+
+class GpuModel : public CudaTest {};
+
+TEST_F(GpuModel, ReferenceSetsGiveTheProcessorsLogitsAndTokens) {
+  for (const char* name : {"bitnet-online", "bitnet-packed", "llama-packed"}) {
+    SCOPED_TRACE(name);
+    const auto folder = testing::data_folder() / "reference" / name;
+    const testing::Expected expected = testing::read_expected(folder);
+    const auto model = Model::load(folder);
+    const auto vocab = static_cast<size_t>(model->config().vocab_size);
+    Session cpu(model, {.context = 64}), gpu(model, {.context = 64, .device = "cuda"});
+    const std::vector<float> logits = cpu.append_all_logits(expected.input_ids);
+    EXPECT_TRUE(same_bits(gpu.append_all_logits(expected.input_ids), logits));
+    // Token by token: the fused decode kernels.
+    gpu.truncate(0);
+    for (size_t i = 0; i < expected.input_ids.size(); ++i) {
+      EXPECT_TRUE(same_bits(gpu.append(std::span(expected.input_ids).subspan(i, 1)),
+                            std::span(logits).subspan(i * vocab, vocab)))
+          << "token " << i;
+    }
+    cpu.truncate(0);
+    gpu.truncate(0);
+    EXPECT_EQ(greedy(gpu, expected.input_ids, 16), greedy(cpu, expected.input_ids, 16));
+  }
+}
+
+TEST_F(GpuModel, StorytellerTellsTheSameStories) {
+  const auto model = Model::load(testing::bundled_model());
+  Session cpu(model, on("cpu")), gpu(model, on("cuda"));
+  for (const auto& prompt : storyteller_prompts()) {
+    const auto ids = prompt["ids"].get<std::vector<int32_t>>();
+    cpu.truncate(0);
+    gpu.truncate(0);
+    EXPECT_TRUE(same_bits(gpu.append_all_logits(ids), cpu.append_all_logits(ids)));
+    cpu.truncate(0);
+    gpu.truncate(0);
+    EXPECT_EQ(greedy(gpu, ids, 48), greedy(cpu, ids, 48));
+  }
+}
+
+/// Decoding together gives the bits of decoding alone, and what another sequence does changes nothing.
+TEST_F(GpuModel, SequencesDecodedTogetherGiveTheirOwnBits) {
+  const auto model = Model::load(testing::bundled_model());
+  const std::vector<std::vector<int32_t>> prompts{{5, 6, 7, 8, 9}, {100}, {7, 7, 7, 1, 2, 3, 4, 1, 2}};
+  std::vector<std::vector<float>> alone, together(prompts.size());
+  for (const auto& prompt : prompts) {
+    Session session(model, on("cuda"));
+    session.append(prompt);
+    const auto logits = session.append(std::array{int32_t{11}});
+    alone.emplace_back(logits.begin(), logits.end());
+  }
+  Engine engine(model, on("cuda"));
+  std::vector<Sequence> sequences;
+  std::vector<Engine::Append> appends;
+  for (size_t i = 0; i < prompts.size(); ++i) sequences.push_back(engine.sequence());
+  for (size_t i = 0; i < prompts.size(); ++i) appends.push_back({&sequences[i], prompts[i]});
+  engine.append(appends, Engine::Logits::kLast, [](size_t, int64_t, std::span<const float>) {});
+  const std::array next{int32_t{11}};
+  for (Engine::Append& append : appends) append.ids = next;
+  engine.append(appends, Engine::Logits::kLast, [&](size_t i, int64_t, std::span<const float> logits) {
+    together[i].assign(logits.begin(), logits.end());
+  });
+  EXPECT_EQ(together, alone);
+}
+
+TEST_F(GpuModel, BatchesOfThePromptAndTheContextShiftChangeNoBit) {
+  const auto model = Model::load(testing::bundled_model());
+  const auto vocab = static_cast<int32_t>(model->config().vocab_size);
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < 330; ++i) ids.push_back(i * 37 % vocab);
+  for (const DType kv_type : {DType::kF32, DType::kF16}) {
+    SessionOptions options = on("cpu");
+    options.kv_type = kv_type;
+    Session cpu(model, options);
+    options.device = "cuda";
+    Session whole(model, options);
+    options.batch = 33;
+    Session parts(model, options);
+    const std::vector<float> expected = cpu.append_all_logits(ids);
+    EXPECT_TRUE(same_bits(whole.append_all_logits(ids), expected));
+    EXPECT_TRUE(same_bits(parts.append_all_logits(ids), expected));
+    cpu.shift(4, 30);
+    whole.shift(4, 30);
+    for (int32_t i = 0; i < 5; ++i) {
+      const std::array next{i};
+      EXPECT_TRUE(same_bits(whole.append(next), cpu.append(next))) << "token " << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace bitnet::cuda
