@@ -126,7 +126,9 @@ void close_gates(const ClosedGates& gates, std::string_view name, uint64_t strea
     std::fill_n(tensor.values.begin(), channels, 0.0f);
   } else if (name.ends_with(".ffn_sub_norm.weight")) {
     random_row(stream, 0, ClosedGates::kSubNormSpread, tensor.values);
-    for (float& value : tensor.values) value = std::exp(value);
+    // Mean square 1: the block's output keeps its variance.
+    constexpr double kSpread = ClosedGates::kSubNormSpread;
+    for (float& value : tensor.values) value = std::exp(value - static_cast<float>(kSpread * kSpread));
   }
 }
 
