@@ -122,8 +122,8 @@ constexpr int64_t kBlockColumns = 64;
 inline void add_columns(const TernaryColumnsArgs& a, const uint8_t* line, int64_t begin, int64_t end,
                         int32_t* sums) {
   __m512i sum[4][4];
-  BITNET_UNROLL for (int u = 0; u < 4; ++u) {
-    BITNET_UNROLL for (int s = 0; s < 4; ++s) sum[u][s] = _mm512_setzero_si512();
+  for (auto& quarter : sum) {
+    for (__m512i& s : quarter) s = _mm512_setzero_si512();
   }
   for (int64_t i = begin; i < end; i += 4) {
     if (i + kBlockColumns < a.count) {
