@@ -87,7 +87,7 @@ Epilogue CudaForward::glu_epilogue() const {
   return config_.activation == Activation::kRelu2 ? Epilogue::kRelu2 : Epilogue::kSilu;
 }
 
-void CudaForward::glu(int64_t count, Stream stream) {
+void CudaForward::glu(int64_t count, Stream stream) const {
   table().glu({.gate = scratch_.gate.as<float>(),
                .up = scratch_.up.as<float>(),
                .h = scratch_.gate.as<float>(),
@@ -135,7 +135,7 @@ void CudaForward::decode_one(int64_t chunks, Stream stream) {
 
 void CudaForward::gemm(const DeviceLinear& linear, const float* x, int64_t x_stride, int64_t cols,
                        int64_t tokens, Norms norms, Epilogue epilogue, float* y, int64_t y_stride,
-                       bool quantized, Stream stream) {
+                       bool quantized, Stream stream) const {
   if (!quantized) {
     table().quantize({.x = x,
                       .x_stride = x_stride,

@@ -14,7 +14,7 @@ namespace bitnet::cuda {
 /// Scratch memory of a forward pass for up to `batch` tokens. Rows are padded with zeros to kPad elements,
 /// which kernels read and never write.
 struct Scratch {
-  Scratch(const ModelConfig& config, int64_t batch, int64_t context);
+  Scratch(const ModelConfig& config, int64_t tokens, int64_t context);
 
   [[nodiscard]] int64_t bytes() const;
 
@@ -56,12 +56,12 @@ class CudaForward {
   void gemv(const DeviceLinear& linear, const float* x, int64_t cols, Norms norms, Epilogue epilogue,
             float* y, Stream stream);
   void gemm(const DeviceLinear& linear, const float* x, int64_t x_stride, int64_t cols, int64_t tokens,
-            Norms norms, Epilogue epilogue, float* y, int64_t y_stride, bool quantized, Stream stream);
+            Norms norms, Epilogue epilogue, float* y, int64_t y_stride, bool quantized, Stream stream) const;
   void attend_singles(int64_t layer, int64_t singles, int64_t chunks, Stream stream);
   void attend_segments(int64_t layer, std::span<const Segment> segments, Stream stream);
   [[nodiscard]] Norms norms(const DeviceBuffer& weight, const DeviceLinear& linear) const;
   [[nodiscard]] Epilogue glu_epilogue() const;
-  void glu(int64_t count, Stream stream);
+  void glu(int64_t count, Stream stream) const;
 
   const ModelConfig& config_;
   const CudaModel& model_;
