@@ -74,7 +74,7 @@ void time_i8(KernelMeter& meter) {
   const int32_t sum = std::accumulate(q.as<int8_t>(), q.as<int8_t>() + cols, 0);
   AlignedBuffer y(static_cast<size_t>(groups * kGroupRows) * sizeof(float)), expected(y.size());
   const auto run = [&](const KernelTable& table, int64_t first, int64_t last, AlignedBuffer& out) {
-    table.scan_i8({.weights = weights.as<uint8_t>() + first * kGroupRows * cols,
+    table.scan_i8({.weights = weights.as<uint8_t>(),
                    .padded_cols = cols,
                    .first_group = first,
                    .last_group = last,
