@@ -253,7 +253,7 @@ struct ScanQ6KArgs {
 /// of 4; columns of padding meet zero activations. All 16 rows of a group are written. int32 bound: 255 * 127
 /// * cols < 2^31 for cols < 2^16. Rows of hi and lo are 64-byte aligned, q_stride a multiple of 64.
 struct ScanI8Args {
-  const uint8_t* weights;
+  const uint8_t* weights;  ///< of group 0
   int64_t padded_cols;
   int64_t first_group, last_group;
   int64_t tokens;
