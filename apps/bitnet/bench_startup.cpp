@@ -87,6 +87,7 @@ Loaded time_load(const std::filesystem::path& path, const CommonOptions& common,
   const auto start = std::chrono::steady_clock::now();
   LoadOptions load;
   load.threads = common.threads;
+  load.sparse = !common.no_sparse;
   const auto model = Model::load(path, load);
   const Session session = open_session(model, common, {.context = 0, .kv = kv});
   return {seconds_since(start), model->config().vocab_size};
@@ -146,6 +147,8 @@ std::vector<std::string> run_arguments(const std::filesystem::path& path, const 
       "--ignore-eos", "-t",      std::to_string(common.threads),
       "--kv",         options.kv};
   if (!common.isa.empty()) arguments.insert(arguments.end(), {"--isa", common.isa});
+  if (common.no_sparse) arguments.push_back("--no-sparse");
+  if (options.exact_head) arguments.push_back("--exact-head");
   return arguments;
 }
 

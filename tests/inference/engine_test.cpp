@@ -93,6 +93,16 @@ TEST_F(EngineTest, OneBadAppendLeavesAllSequencesAsTheyWere) {
   }
 }
 
+TEST_F(EngineTest, RefusesASequenceOfAnotherEngine) {
+  const Engine larger(model_);
+  Engine engine(model_, {.context = 8});
+  Sequence sequence = larger.sequence();
+  const auto tokens = ids(2, 3);
+  EXPECT_THROW(engine.append(std::array{Engine::Append{&sequence, tokens}}, Engine::Logits::kLast,
+                             [](size_t, int64_t, std::span<const float>) {}),
+               Error);
+}
+
 TEST_F(EngineTest, RefusesASequenceOfAnotherModel) {
   const auto other = Model::load(testing::data_folder() / "reference/llama-packed");
   const Engine foreign(other);

@@ -73,10 +73,9 @@ using OnResult = std::function<void(int64_t index, GenerateResult result)>;
 
 /// Generates for many prompts, up to `parallel` at a time, each step in one pass over the weights; a text
 /// that ends makes room for the next prompt. Every text is that of generate() on an empty session. Results
-/// come as texts end. Without drafts, seconds and
-/// earlier_tokens. `cancel` is looked at before each step; texts in progress
-/// then give no result. Throws kOutOfRange if a prompt does not fit the context, kInvalidArgument if parallel
-/// < 1.
+/// come as texts end. Without drafts, seconds and earlier_tokens. `cancel` is looked at before each step;
+/// texts in progress then give no result. Throws kOutOfRange if a prompt does not fit the context,
+/// kInvalidArgument if parallel < 1.
 void generate_all(Engine& engine, const GenerateOptions& options, int64_t parallel,
                   const PromptSource& prompts, const OnResult& on_result,
                   const std::atomic<bool>* cancel = nullptr);
