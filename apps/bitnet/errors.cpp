@@ -13,9 +13,13 @@ namespace bitnet::cli {
 ExitCode exit_code_of(ErrorCode code) {
   switch (code) {
     case ErrorCode::kInvalidArgument:
+    case ErrorCode::kConfiguration:
       return kExitUsage;
     case ErrorCode::kShapeMismatch:
     case ErrorCode::kDTypeMismatch:
+    case ErrorCode::kBroadcast:
+    case ErrorCode::kDeviceMismatch:
+    case ErrorCode::kInvalidTensor:
     case ErrorCode::kNotFound:
     case ErrorCode::kCorruptData:
       return kExitBadInput;
@@ -27,6 +31,11 @@ ExitCode exit_code_of(ErrorCode code) {
     case ErrorCode::kIo:
     case ErrorCode::kOutOfMemory:
     case ErrorCode::kInternal:
+    case ErrorCode::kComputation:
+    case ErrorCode::kNumerical:
+    case ErrorCode::kBackend:
+    case ErrorCode::kDevice:
+    case ErrorCode::kConcurrency:
       return kExitFailure;
   }
   return kExitFailure;

@@ -1,7 +1,9 @@
 #include "bitnet/core/dtype.h"
 
+#include "bitnet/core/device.h"
 #include "bitnet/core/error.h"
 
+#include <algorithm>
 #include <limits>
 
 #include <gtest/gtest.h>
@@ -55,6 +57,49 @@ TEST(DType, OverflowAndNegativeDimensionsAreCorrupt) {
   EXPECT_THROW((void)storage_bytes(DType::kF32, Shape{huge}), Error);
   EXPECT_THROW((void)element_count(Shape{-1, 4}), Error);
   EXPECT_EQ(to_string(Shape{2, 3}), "[2, 3]");
+}
+
+TEST(DType, PromotionIsCommutativeAndHoldsBothRanges) {
+  const auto last = static_cast<int>(DType::kBool);
+  for (int i = 0; i <= last; ++i) {
+    for (int j = 0; j <= last; ++j) {
+      const auto a = static_cast<DType>(i), b = static_cast<DType>(j);
+      const DType joined = promote_types(a, b);
+      EXPECT_EQ(joined, promote_types(b, a));
+      EXPECT_EQ(promote_types(joined, a), joined) << to_string(a) << " " << to_string(b);
+      if (is_floating(a) || is_floating(b)) {
+        EXPECT_TRUE(is_floating(joined));
+      } else if (joined != DType::kF64) {
+        EXPECT_LE(value_range(joined).lowest, std::min(value_range(a).lowest, value_range(b).lowest));
+        EXPECT_GE(value_range(joined).highest, std::max(value_range(a).highest, value_range(b).highest));
+      }
+    }
+  }
+  EXPECT_EQ(promote_types(DType::kF16, DType::kBF16), DType::kF32);
+  EXPECT_EQ(promote_types(DType::kU8, DType::kI8), DType::kI16);
+  EXPECT_EQ(promote_types(DType::kU64, DType::kI8), DType::kF64);
+  EXPECT_EQ(promote_types(DType::kI64, DType::kF16), DType::kF16);
+  EXPECT_THROW((void)promote_types(DType::kTernary, DType::kF32), Error);
+}
+
+TEST(DType, KnowsWhatPackedTypesReallyStore) {
+  EXPECT_EQ(bits_per_element(DType::kTernary), 2);
+  EXPECT_EQ(bits_per_element(DType::kBinary), 1);
+  EXPECT_EQ(bits_per_element(DType::kInt4), 4);
+  EXPECT_EQ(bits_per_element(DType::kF16), 16);
+  EXPECT_EQ(value_range(DType::kF16).highest, 65504);
+  EXPECT_EQ(value_range(DType::kInt4).lowest, -8);
+  EXPECT_THROW((void)value_range(DType::kQ6_K), Error);
+}
+
+TEST(Device, NamesGoBothWays) {
+  for (const Device device : {kCpuDevice, Device{DeviceType::kPinned, 0}, Device{DeviceType::kCuda, 3}}) {
+    EXPECT_EQ(device_from_string(to_string(device)), device);
+  }
+  EXPECT_EQ(device_from_string("cuda"), (Device{DeviceType::kCuda, 0}));
+  for (const char* bad : {"", "gpu", "cuda:", "cuda:-1", "cuda:1x", "cpu:1", "cuda:99999999999"}) {
+    EXPECT_EQ(device_from_string(bad), std::nullopt) << bad;
+  }
 }
 
 }  // namespace

@@ -28,11 +28,26 @@ TEST(Error, WhatJoinsContextOutermostFirst) {
 
 TEST(Error, EveryCodeHasItsOwnName) {
   std::set<std::string_view> names;
-  for (int code = 0; code <= static_cast<int>(ErrorCode::kInternal); ++code) {
+  for (int code = 0; code <= static_cast<int>(ErrorCode::kConcurrency); ++code) {
     names.insert(to_string(static_cast<ErrorCode>(code)));
   }
-  EXPECT_EQ(names.size(), static_cast<size_t>(ErrorCode::kInternal) + 1);
+  EXPECT_EQ(names.size(), static_cast<size_t>(ErrorCode::kConcurrency) + 1);
   EXPECT_EQ(names.count("Unknown"), 0u);
+}
+
+TEST(Error, ReportsNameOperationAndOperandsOnce) {
+  Error error(ErrorCode::kShapeMismatch, "inner sizes \"3\" and 4 differ", "transpose one");
+  error.with_operation("matmul", {{DType::kF32, {2, 3}}, {DType::kI8, {4, 5}}}).with_operation("forward", {});
+  error.with_context("layer 1");
+  EXPECT_EQ(error.severity(), Severity::kError);
+  EXPECT_EQ(error.report(),
+            "ShapeMismatch (error): layer 1: inner sizes \"3\" and 4 differ\n"
+            "operation: matmul f32[2, 3] i8[4, 5]\n"
+            "hint: transpose one\n");
+  EXPECT_EQ(error.to_json(),
+            R"({"code":"ShapeMismatch","severity":"error","message":"inner sizes \"3\" and 4 differ",)"
+            R"("context":["layer 1"],"operation":"matmul","operands":[{"dtype":"f32","shape":[2, 3]},)"
+            R"({"dtype":"i8","shape":[4, 5]}],"hint":"transpose one"})");
 }
 
 TEST(Log, IsSilentUntilACallbackIsSetAndRespectsTheLevel) {

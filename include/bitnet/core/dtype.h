@@ -56,6 +56,30 @@ struct DTypeInfo {
 /// True for types whose values are ternary.
 [[nodiscard]] bool is_ternary(DType dtype);
 
+/// Kinds of the types that tensors compute with (kF32 to kQInt4); false for file formats.
+[[nodiscard]] bool is_floating(DType dtype);
+[[nodiscard]] bool is_integer(DType dtype);  ///< kI8 to kU64, not kBool
+[[nodiscard]] bool is_signed(DType dtype);   ///< has negative values
+[[nodiscard]] bool is_packed(DType dtype);   ///< several elements share a byte: kTernary kBinary kInt4 kQInt4
+[[nodiscard]] bool is_quantized(
+    DType dtype);                          ///< meaning needs a scale: kTernary kBinary kInt4 kQInt8 kQInt4
+[[nodiscard]] bool is_plain(DType dtype);  ///< kF32 to kBool: one element, whole bytes, no scale
+
+/// Bits that one element occupies: 8 * block bytes / block elements.
+[[nodiscard]] double bits_per_element(DType dtype);
+
+/// Smallest and largest finite value, as double (kI64 and kU64 rounded to it).
+struct ValueRange {
+  double lowest = 0, highest = 0;
+};
+/// Throws kUnsupported for file formats.
+[[nodiscard]] ValueRange value_range(DType dtype);
+
+/// The type in which a and b meet. Bool gives way to all; among integers the smallest that holds both; an
+/// integer and a float: the float; f16 and bf16: f32; u64 with a signed integer: f64, as in NumPy. Throws
+/// kUnsupported if one is not plain: packed and quantized values are converted by name.
+[[nodiscard]] DType promote_types(DType a, DType b);
+
 /// A tensor's dimensions, outermost first, as in NumPy. (GGUF stores them innermost first.)
 using Shape = std::vector<int64_t>;
 
