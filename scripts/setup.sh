@@ -10,7 +10,7 @@ set -euo pipefail
 
 build_packages=(g++ make cmake ninja-build libfmt-dev nlohmann-json3-dev libpcre2-dev libcli11-dev ccache)
 # googletest holds the sources, which the cross-compiled tests build for their own processor.
-test_packages=(libgtest-dev libgmock-dev googletest libbenchmark-dev g++-aarch64-linux-gnu qemu-user)
+test_packages=(libgtest-dev libgmock-dev googletest libbenchmark-dev libmimalloc-dev g++-aarch64-linux-gnu qemu-user)
 lint_packages=(clang-format clang-tidy shellcheck)
 fuzz_packages=(clang)
 

@@ -10,6 +10,7 @@
 #include "bitnet/io/gguf.h"
 #include "bitnet/io/safetensors.h"
 #include "bitnet/kernels/cpu.h"
+#include "bitnet/memory/pool.h"
 #include "bitnet/model/checkpoint.h"
 #include "bitnet/model/config.h"
 #include "bitnet/model/convert.h"
