@@ -9,15 +9,10 @@
 // c), add, sub, mul, div, max (a > b ? a : b), max_magnitude, select_less, add_exponent, reduce_add (the tree
 // of kernel_table.h), and the tile sizes of dense_kernels.h and attention_kernels.h.
 
+#include "kernels/cpu/unroll.h"
 #include "kernels/kernel_table.h"
 
 #include <cstdint>
-
-#if defined(__clang__)
-#define BITNET_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define BITNET_UNROLL _Pragma("GCC unroll 32")
-#endif
 
 namespace bitnet::kernels {
 

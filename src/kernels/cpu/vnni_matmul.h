@@ -32,6 +32,15 @@ const uint8_t* vector_at(const TernaryMatmulArgs& a, int64_t vector) {
          vector % kVectorsPerGroup<V> * (4 * V::kRows);
 }
 
+// How far ahead of itself a tile asks for memory. Tiles of one group go through it from end to end, which the
+// processor's own prefetching sees; others have their next place behind the whole tile
+// (kernels_benchmark, ternary/*/tokens:*).
+template <class V, int kVectors>
+int64_t prefetch_distance(int64_t group_bytes) {
+  constexpr int64_t kSequentialBytes = 8192;
+  return kVectors <= kVectorsPerGroup<V> ? kSequentialBytes : kVectors / kVectorsPerGroup<V> * group_bytes;
+}
+
 // Few tokens: no unpacking. The block masked with 3 << 2s is 4^s * code; each s has its own accumulator,
 // which is a multiple of 4^s, so the shift at the end is exact. |accumulator| <= 128 * 2 * 64 * cols / 4 <
 // 2^31 for cols < 2^18 (kernel_table.h).
@@ -39,7 +48,7 @@ template <class V, int kTokens, int kVectors>
 void masked_tile(const TernaryMatmulArgs& a, int64_t token, int64_t vector) {
   using Int = typename V::Int;
   const int64_t group_bytes = a.padded_cols * 4, stride = vector_stride<V>(group_bytes);
-  const int64_t next_tile = (kVectors * V::kRows + 15) / 16 * group_bytes;
+  const int64_t ahead = prefetch_distance<V, kVectors>(group_bytes);
   const uint8_t* w = vector_at<V>(a, vector);
   const int8_t* q = a.q + token * a.q_stride;
   Int sum[kTokens][kVectors][4];
@@ -51,8 +60,7 @@ void masked_tile(const TernaryMatmulArgs& a, int64_t token, int64_t vector) {
   for (int64_t block = 0; block < a.padded_cols / 16; ++block, w += 64, q += 16) {
     BITNET_UNROLL for (int v = 0; v < kVectors; ++v) {
       const Int codes = V::load(w + v * stride);
-      // The same place of the next tile (kernels_benchmark, ternary/*/tokens:1). A hint: never a fault.
-      __builtin_prefetch(w + v * stride + next_tile);
+      __builtin_prefetch(w + v * stride + ahead);  // a hint: never a fault
       BITNET_UNROLL for (int s = 0; s < 4; ++s) {
         const Int masked = V::mask(codes, s);
         BITNET_UNROLL for (int t = 0; t < kTokens; ++t)
@@ -76,7 +84,7 @@ template <class V, int kTokens, int kVectors>
 void unpacked_tile(const TernaryMatmulArgs& a, int64_t token, int64_t vector) {
   using Int = typename V::Int;
   const int64_t group_bytes = a.padded_cols * 4, stride = vector_stride<V>(group_bytes);
-  const int64_t next_tile = (kVectors * V::kRows + 15) / 16 * group_bytes;
+  const int64_t ahead = prefetch_distance<V, kVectors>(group_bytes);
   const uint8_t* w = vector_at<V>(a, vector);
   const int8_t* q = a.q + token * a.q_stride;
   constexpr int kSets = 2 * kTokens * kVectors <= V::kAccumulators ? 2 : 1;
@@ -90,7 +98,7 @@ void unpacked_tile(const TernaryMatmulArgs& a, int64_t token, int64_t vector) {
     Int packed[kVectors];
     BITNET_UNROLL for (int v = 0; v < kVectors; ++v) {
       packed[v] = V::load(w + v * stride);
-      __builtin_prefetch(w + v * stride + next_tile);
+      __builtin_prefetch(w + v * stride + ahead);
     }
     BITNET_UNROLL for (int s = 0; s < 4; ++s) {
       Int codes[kVectors];

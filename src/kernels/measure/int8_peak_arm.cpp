@@ -1,6 +1,7 @@
 // Instructions by their names, with .arch, so that the unit itself is baseline code.
 #if defined(__aarch64__)
 
+#include "kernels/cpu/unroll.h"
 #include "kernels/measure/int8_peak.h"
 
 #include <arm_neon.h>
@@ -13,7 +14,7 @@ constexpr int kSums = 16;
 
 int64_t sum_of(const int32x4_t (&sums)[kSums]) {
   int64_t result = 0;
-  for (const int32x4_t& sum : sums) result += vaddlvq_s32(sum);
+  BITNET_UNROLL for (const int32x4_t& sum : sums) result += vaddlvq_s32(sum);
   return result;
 }
 
@@ -25,13 +26,13 @@ int64_t run_neon(int64_t rounds) {
   for (int64_t done = 0; done < rounds; done += kRoundsOfInt16) {
     const int64_t now = rounds - done < kRoundsOfInt16 ? rounds - done : kRoundsOfInt16;
     int16x8_t sums[kSums];
-    for (int16x8_t& sum : sums) sum = vdupq_n_s16(0);
+    BITNET_UNROLL for (int16x8_t& sum : sums) sum = vdupq_n_s16(0);
     for (int64_t round = 0; round < now; ++round) {
-      for (int16x8_t& sum : sums) {
+      BITNET_UNROLL for (int16x8_t& sum : sums) {
         __asm__ volatile("smlal %0.8h, %1.8b, %1.8b\n\tsmlal2 %0.8h, %1.16b, %1.16b" : "+w"(sum) : "w"(ones));
       }
     }
-    for (const int16x8_t& sum : sums) total += vaddlvq_s16(sum);
+    BITNET_UNROLL for (const int16x8_t& sum : sums) total += vaddlvq_s16(sum);
   }
   return total;
 }
@@ -39,9 +40,9 @@ int64_t run_neon(int64_t rounds) {
 int64_t run_dotprod(int64_t rounds) {
   const int8x16_t ones = vdupq_n_s8(1);
   int32x4_t sums[kSums];
-  for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
+  BITNET_UNROLL for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
   for (int64_t round = 0; round < rounds; ++round) {
-    for (int32x4_t& sum : sums) {
+    BITNET_UNROLL for (int32x4_t& sum : sums) {
       __asm__ volatile(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %1.16b" : "+w"(sum) : "w"(ones));
     }
   }
@@ -51,9 +52,9 @@ int64_t run_dotprod(int64_t rounds) {
 int64_t run_i8mm(int64_t rounds) {
   const int8x16_t ones = vdupq_n_s8(1);
   int32x4_t sums[kSums];
-  for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
+  BITNET_UNROLL for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
   for (int64_t round = 0; round < rounds; ++round) {
-    for (int32x4_t& sum : sums) {
+    BITNET_UNROLL for (int32x4_t& sum : sums) {
       __asm__ volatile(".arch armv8.2-a+i8mm\n\tsmmla %0.4s, %1.16b, %1.16b" : "+w"(sum) : "w"(ones));
     }
   }

@@ -1,6 +1,7 @@
 // Function by function for another instruction set, so that the unit itself is baseline code.
 #if defined(__x86_64__)
 
+#include "kernels/cpu/unroll.h"
 #include "kernels/measure/int8_peak.h"
 
 #include <immintrin.h>
@@ -21,15 +22,16 @@ __attribute__((target("avx2"))) int64_t run_avx2(int64_t rounds) {
   for (int64_t done = 0; done < rounds; done += kRoundsOfInt16) {
     const int64_t now = rounds - done < kRoundsOfInt16 ? rounds - done : kRoundsOfInt16;
     __m256i sums[kSums];
-    for (__m256i& sum : sums) sum = _mm256_setzero_si256();
+    BITNET_UNROLL for (__m256i& sum : sums) sum = _mm256_setzero_si256();
     for (int64_t round = 0; round < now; ++round) {
-      for (__m256i& sum : sums) {
+      BITNET_UNROLL for (__m256i& sum : sums) {
         __m256i a = ones;
         __asm__ volatile("" : "+x"(a));
         sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, ones));
       }
     }
-    for (const __m256i& sum : sums) total = _mm256_add_epi32(total, _mm256_madd_epi16(sum, ones16));
+    BITNET_UNROLL for (const __m256i& sum : sums) total =
+        _mm256_add_epi32(total, _mm256_madd_epi16(sum, ones16));
   }
   alignas(32) int32_t lanes[8];
   _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), total);
@@ -41,15 +43,15 @@ __attribute__((target("avx2"))) int64_t run_avx2(int64_t rounds) {
 __attribute__((target("avx2,avxvnni"))) int64_t run_avx_vnni(int64_t rounds) {
   const __m256i ones = _mm256_set1_epi8(1);
   __m256i sums[kSums];
-  for (__m256i& sum : sums) sum = _mm256_setzero_si256();
+  BITNET_UNROLL for (__m256i& sum : sums) sum = _mm256_setzero_si256();
   for (int64_t round = 0; round < rounds; ++round) {
-    for (__m256i& sum : sums) {
+    BITNET_UNROLL for (__m256i& sum : sums) {
       sum = _mm256_dpbusd_avx_epi32(sum, ones, ones);
       __asm__ volatile("" : "+x"(sum));
     }
   }
   int64_t result = 0;
-  for (const __m256i& sum : sums) {
+  BITNET_UNROLL for (const __m256i& sum : sums) {
     alignas(32) int32_t lanes[8];
     _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), sum);
     for (const int32_t lane : lanes) result += lane;
@@ -60,15 +62,15 @@ __attribute__((target("avx2,avxvnni"))) int64_t run_avx_vnni(int64_t rounds) {
 __attribute__((target("avx512f,avx512vnni"))) int64_t run_avx512_vnni(int64_t rounds) {
   const __m512i ones = _mm512_set1_epi8(1);
   __m512i sums[kSums];
-  for (__m512i& sum : sums) sum = _mm512_setzero_si512();
+  BITNET_UNROLL for (__m512i& sum : sums) sum = _mm512_setzero_si512();
   for (int64_t round = 0; round < rounds; ++round) {
-    for (__m512i& sum : sums) {
+    BITNET_UNROLL for (__m512i& sum : sums) {
       sum = _mm512_dpbusd_epi32(sum, ones, ones);
       __asm__ volatile("" : "+v"(sum));
     }
   }
   int64_t result = 0;
-  for (const __m512i& sum : sums) {
+  BITNET_UNROLL for (const __m512i& sum : sums) {
     alignas(64) int32_t lanes[16];
     _mm512_store_si512(lanes, sum);
     for (const int32_t lane : lanes) result += lane;

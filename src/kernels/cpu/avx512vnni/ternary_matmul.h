@@ -52,9 +52,15 @@ struct Int32x16 {
   }
 };
 
-// Two groups at a time: one broadcast of activations serves two products.
+// Few tokens wait for memory, which comes fastest as one stream: one group at a time. More wait for the
+// products, and two groups at a time let one broadcast of activations serve two of them (kernels_benchmark,
+// ternary/*).
 void ternary_matmul(const TernaryMatmulArgs& a) {
-  multiply_batches<Int32x16, 2>(a);
+  constexpr int64_t kMostOfOneStream = 3;
+  if (a.tokens <= kMostOfOneStream)
+    multiply_tokens<Int32x16, 1>(a, 0, a.tokens);
+  else
+    multiply_batches<Int32x16, 2>(a);
 }
 
 }  // namespace
