@@ -6,6 +6,7 @@
 #include "errors.h"
 #include "inspect_container.h"
 #include "interrupt.h"
+#include "precision_report.h"
 #include "progress.h"
 #include "prompt.h"
 #include "text.h"
@@ -26,11 +27,12 @@ constexpr const char* kFooter = R"(Examples:
   bitnet inspect ./bitnet-b1.58-2B-4T --json
   bitnet inspect model.gguf --no-zeros     (fast: weights are not read, the model is not checked)
   bitnet inspect model.gguf --activations text.txt     (how many gates are closed, by layer)
+  bitnet inspect model.gguf --policy aggressive     (what a mixed-precision policy would make of it)
 
 Ternary matrices carry the names that the engine uses, whatever the file calls them.)";
 
 struct InspectOptions {
-  std::string model, activations;
+  std::string model, activations, policy;
   bool no_zeros = false;
 };
 
@@ -193,11 +195,25 @@ std::vector<LayerActivations> run_text(const CommonOptions& common, const std::s
   return session.activations();
 }
 
+int show_plan(const std::string& policy_name, const std::filesystem::path& path, bool as_json) {
+  const PrecisionPolicy policy = read_policy(policy_name);  // first: its mistakes need no model to show
+  const Container container = read_container(path);
+  const PrecisionPlan plan = plan_precision(policy, container);
+  if (as_json) {
+    print_json(
+        {{"model", path.string()}, {"format", container.format}, {"policy", precision_json(policy, plan)}});
+  } else {
+    write_out(precision_text(policy, plan));
+  }
+  return kExitOk;
+}
+
 int inspect(const InspectOptions& options, const CommonOptions& common) {
   const InterruptScope interrupt_scope;
   CommonOptions named = common;
   if (!options.model.empty()) named.model = options.model;
   const std::filesystem::path path = find_model(named);
+  if (!options.policy.empty()) return show_plan(options.policy, path, common.json);
   const Container container = read_container(path);
   std::vector<TernaryRow> ternary;
   // A file without tensors is a vocabulary, and a safetensors file alone has no configuration: no model to
@@ -237,6 +253,12 @@ void add_inspect_command(CLI::App& app, Program& program) {
           "--activations", options->activations,
           "Run a text (up to the context) and show the share of closed gates and zero inputs by layer")
       ->type_name("TEXTFILE");
+  command
+      .add_option("--policy", options->policy,
+                  "Show instead what a mixed-precision policy would make of each tensor: conservative, "
+                  "balanced, aggressive or a JSON file")
+      ->type_name("POLICY")
+      ->excludes("--activations");
 }
 
 }  // namespace bitnet::cli

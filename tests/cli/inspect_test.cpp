@@ -57,6 +57,39 @@ TEST_F(CliInspect, NoZerosReadsHeadersOnly) {
   EXPECT_GT(json["tensors"].size(), 0u);
 }
 
+TEST_F(CliInspect, PolicyShowsAPlanWithBytesNowAndThen) {
+  const Json stored = inspect(model(), {"--no-zeros"});
+  const Json json = inspect(model(), {"--policy", "aggressive"});
+  EXPECT_FALSE(json.contains("ternary"));
+  const Json& plan = json["policy"];
+  ASSERT_EQ(plan["tensors"].size(), stored["tensors"].size());
+  int64_t then = 0;
+  for (const Json& tensor : plan["tensors"]) then += tensor["bytes_then"].get<int64_t>();
+  EXPECT_EQ(plan["totals"]["bytes_now"], stored["totals"]["bytes"]);
+  EXPECT_EQ(plan["totals"]["bytes_then"], then);
+  EXPECT_LT(then, plan["totals"]["bytes_now"].get<int64_t>());
+  EXPECT_EQ(plan["components"]["kv_cache"]["dtype"], "qint4");
+  const ProgramResult text = run_program({"inspect", model(), "--policy", "balanced"});
+  EXPECT_THAT(text.out, HasSubstr("precision plan: balanced"));
+  EXPECT_THAT(text.out, HasSubstr("stored in no more bits"));
+}
+
+TEST_F(CliInspect, PolicyFilesAreReadAndTheirMistakesNamed) {
+  const std::string file = write("policy.json", R"({"rules": [{"when": {"layer": "norm"}, "use": "bf16"}]})");
+  const Json plan = inspect(model(), {"--policy", file})["policy"];
+  int by_rule = 0;
+  for (const Json& tensor : plan["tensors"]) {
+    if (tensor["layer"] != "norm") continue;
+    EXPECT_EQ(tensor["dtype_then"], "bf16");
+    EXPECT_EQ(tensor["decided_by"], "rules[0]");
+    ++by_rule;
+  }
+  EXPECT_GT(by_rule, 0);
+  const std::string bad = write("bad.json", R"({"rules": [{"use": "int3"}]})");
+  expect_error(run_program({"inspect", model(), "--policy", bad}), 2, "bad.json: rules[0]: unknown format");
+  expect_error(run_program({"inspect", model(), "--policy", path("none.json")}), 3, "none.json");
+}
+
 TEST_F(CliInspect, TextHoldsNoRawControlBytesFromTheFile) {
   {
     GgufWriter writer(path("hostile.gguf"));
