@@ -1,39 +1,56 @@
 #include "bitnet/tensor/storage.h"
 
-#include "bitnet/core/error.h"
-#include "bitnet/core/memory.h"
+#include "bitnet/memory/pool.h"
 
-#include <cstring>
 #include <new>
-
-#include <fmt/format.h>
 
 namespace bitnet {
 namespace {
 
-/// Storage and its bytes in one block, the bytes at the next cache line.
-constexpr int64_t kHeaderBytes = 64;
+/// Of host tensors Storage and bytes are one block, the bytes at the next cache line.
+constexpr size_t kHeaderBytes = 64;
 static_assert(sizeof(Storage) <= kHeaderBytes);
 
 struct Borrowed : Storage {
   std::shared_ptr<const void> keep_alive;
 };
 
+void release_host(Storage* self) noexcept {
+  const size_t bytes = kHeaderBytes + static_cast<size_t>(self->bytes);
+  auto* pool = static_cast<HybridMemoryPool*>(self->owner);
+  self->~Storage();
+  pool->deallocate_raw(self, bytes);
+}
+
+void release_device(Storage* self) noexcept {
+  static_cast<HybridMemoryPool*>(self->owner)->deallocate_raw(self->data, static_cast<size_t>(self->bytes));
+  delete self;
+}
+
 }  // namespace
 
 StorageRef StorageRef::allocate(int64_t bytes, Device device, bool zeroed) {
-  if (device != kCpuDevice) {
-    throw Error(ErrorCode::kDevice, fmt::format("no memory pool for {}", to_string(device)));
-  }
-  void* block = ::operator new(static_cast<size_t>(bytes + kHeaderBytes), std::align_val_t(kAlignment));
-  auto* storage = new (block) Storage;
-  storage->data = static_cast<std::byte*>(block) + kHeaderBytes;
-  storage->bytes = bytes;
-  if (zeroed) std::memset(storage->data, 0, static_cast<size_t>(bytes));
-  storage->release = [](Storage* self) noexcept {
-    self->~Storage();
-    ::operator delete(static_cast<void*>(self), std::align_val_t(kAlignment));
+  const auto size = static_cast<size_t>(bytes);
+  HybridMemoryPool& pool =
+      device == kCpuDevice ? HybridMemoryPool::instance() : HybridMemoryPool::instance(device);
+  const auto take = [&](size_t wanted) {
+    return zeroed ? pool.allocate_zeroed_raw(wanted) : pool.allocate_raw(wanted);
   };
+  Storage* storage = nullptr;
+  if (is_host(device)) {
+    void* block = take(kHeaderBytes + size);
+    storage = new (block) Storage;
+    storage->data = static_cast<std::byte*>(block) + kHeaderBytes;
+    storage->release = release_host;
+  } else {
+    auto header = std::make_unique<Storage>();
+    header->data = static_cast<std::byte*>(take(size));
+    header->release = release_device;
+    storage = header.release();
+  }
+  storage->bytes = bytes;
+  storage->device = device;
+  storage->owner = &pool;
   return StorageRef(storage);
 }
 

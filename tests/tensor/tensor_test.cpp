@@ -1,4 +1,5 @@
 #include "bitnet/core/error.h"
+#include "bitnet/memory/pool.h"
 #include "bitnet/tensor/copy.h"
 #include "bitnet/tensor/create.h"
 
@@ -95,6 +96,30 @@ TEST(Tensor, BroadcastsLikeNumPy) {
     EXPECT_THAT(error.what(), HasSubstr("[2, 3] and [2, 4]"));
   }
   EXPECT_THROW((void)broadcast_shapes(Shape{0}, Shape{2}), Error);
+}
+
+TEST(Tensor, AFailedAllocationLeavesNothingBehind) {
+  HybridMemoryPool& pool = HybridMemoryPool::instance();
+  const auto work = [] {
+    const Tensor x = arange(0, 24).reshape({2, 3, 4});
+    const Tensor y = contiguous(x.transpose(0, 2));
+    const Tensor z = clone(y.expand({5, 4, 3, 2}));
+    (void)to_vector<float>(z.slice(0, 0, 5, 2));
+  };
+  const int64_t live = pool.stats().live_blocks;
+  uint64_t failures = 0;
+  for (uint64_t n = 1;; ++n) {
+    pool.fail_allocation(n);
+    try {
+      work();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
+      ++failures;
+    }
+    EXPECT_EQ(pool.stats().live_blocks, live) << n;
+    if (pool.fail_allocation(0) > 0) break;  // the n-th was not reached: all have failed once
+  }
+  EXPECT_EQ(failures, 4U);
 }
 
 }  // namespace

@@ -43,8 +43,9 @@ class StorageRef {
     }
   }
 
-  /// `bytes` from the device's memory pool, 64-byte aligned, not initialized; zero bytes where `zeroed`.
-  /// Throws kOutOfMemory, kDevice if the device has no pool.
+  /// `bytes` from the device's HybridMemoryPool, 64-byte aligned, not initialized unless `zeroed`.
+  /// Throws kOutOfMemory, kUnsupported if the device has no pool (see register_gpu_memory in
+  /// bitnet/ops/devices.h).
   static StorageRef allocate(int64_t bytes, Device device = kCpuDevice, bool zeroed = false);
   /// Bytes of somebody else, who stays alive as long as `owner`. An empty owner is a promise of the caller
   /// that they outlive every tensor over them.
