@@ -42,6 +42,20 @@ TEST(Architecture, PublicHeadersNeedNothingButTheStandardLibrary) {
   EXPECT_TRUE(broken.empty()) << joined(broken);
 }
 
+TEST(Architecture, OneHeaderIncludesEveryPublicHeader) {
+  std::string umbrella;
+  std::vector<std::string> wanted;
+  for (const SourceFile& file : read_sources(kRepository)) {
+    if (file.path == "include/bitnet/bitnet.h") {
+      umbrella = file.text;
+    } else if (file.path.starts_with("include/")) {
+      wanted.push_back("#include \"" + file.path.substr(std::string("include/").size()) + "\"");
+    }
+  }
+  ASSERT_FALSE(wanted.empty());
+  for (const std::string& line : wanted) EXPECT_THAT(umbrella, HasSubstr(line));
+}
+
 TEST(Architecture, FilesFitAReader) {
   const auto overlong = overlong_files(read_sources(kRepository), kMaxLines);
   EXPECT_TRUE(overlong.empty()) << joined(overlong) << "The limit is " << kMaxLines << ".";
