@@ -1,0 +1,29 @@
+#include "bitnet/ops/context.h"
+
+namespace bitnet {
+namespace {
+
+thread_local const ExecutionContext* t_current = nullptr;
+
+}  // namespace
+
+const ExecutionContext& ExecutionContext::current() {
+  static const ExecutionContext defaults;
+  return t_current != nullptr ? *t_current : defaults;
+}
+
+ThreadPool& ExecutionContext::thread_pool() const {
+  if (pool != nullptr) return *pool;
+  static ThreadPool shared;
+  return shared;
+}
+
+ContextScope::ContextScope(const ExecutionContext& context) : previous_(t_current) {
+  t_current = &context;
+}
+
+ContextScope::~ContextScope() {
+  t_current = previous_;
+}
+
+}  // namespace bitnet
