@@ -8,7 +8,8 @@
 # something is missing. BITNET_SKIP_SETUP=1 skips it all: for other systems, where you install the same things.
 set -euo pipefail
 
-build_packages=(g++ make cmake ninja-build libfmt-dev nlohmann-json3-dev libpcre2-dev libcli11-dev libhwy-dev ccache)
+build_packages=(g++ make cmake ninja-build libfmt-dev nlohmann-json3-dev libpcre2-dev libcli11-dev libhwy-dev
+  libopenblas-serial-dev ccache)
 # googletest holds the sources, which the cross-compiled tests build for their own processor.
 test_packages=(python3-numpy libgtest-dev libgmock-dev googletest libbenchmark-dev libmimalloc-dev g++-aarch64-linux-gnu qemu-user)
 lint_packages=(clang-format clang-tidy shellcheck)
