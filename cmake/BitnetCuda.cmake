@@ -1,11 +1,13 @@
-# BITNET_HAS_CUDA: whether the GPU kernels are built. Needs nvcc and the static CUDA runtime, of 12.0 or newer; no
+# BITNET_HAS_CUDA: whether the GPU kernels are built. Needs nvcc, the static CUDA runtime and cuBLAS's header, of 12.0 or newer; no
 # driver and no GPU (docs/CUDA.md).
 set(BITNET_CUDA AUTO CACHE STRING "Kernels for NVIDIA GPUs: AUTO (if nvcc is found), ON or OFF")
 set_property(CACHE BITNET_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(BITNET_HAS_CUDA OFF)
 if(BITNET_CUDA STREQUAL "AUTO" OR BITNET_CUDA)
   find_package(CUDAToolkit 12.0 QUIET)
-  if(CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUTABLE AND TARGET CUDA::cudart_static)
+  # Only its header: the library is loaded when first used (src/kernels/cuda/tensor_matmul.cu).
+  find_path(BITNET_CUBLAS_INCLUDE cublas_v2.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  if(CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUTABLE AND TARGET CUDA::cudart_static AND BITNET_CUBLAS_INCLUDE)
     set(BITNET_HAS_CUDA ON)
     set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE} CACHE FILEPATH "nvcc")
     # Machine code for data centre cards; PTX of the last for all newer ones.
@@ -15,7 +17,7 @@ if(BITNET_CUDA STREQUAL "AUTO" OR BITNET_CUDA)
     endif()
     enable_language(CUDA)
   elseif(NOT BITNET_CUDA STREQUAL "AUTO")
-    message(FATAL_ERROR "BITNET_CUDA=ON needs nvcc and libcudart_static of CUDA 12.0 or newer. "
+    message(FATAL_ERROR "BITNET_CUDA=ON needs nvcc, libcudart_static and cublas_v2.h of CUDA 12.0 or newer. "
                         "Put nvcc on PATH or set CUDAToolkit_ROOT, or configure with -DBITNET_CUDA=OFF.")
   endif()
 endif()
@@ -31,5 +33,5 @@ function(bitnet_cuda_sources target)
   if(BITNET_WARNINGS_AS_ERRORS)
     target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Werror>")
   endif()
-  target_link_libraries(${target} PRIVATE CUDA::cudart_static)
+  target_link_libraries(${target} PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
 endfunction()

@@ -2,7 +2,7 @@
 
 #include "bitnet/core/error.h"
 #include "bitnet/kernels/cuda.h"
-#include "kernels/cuda_table.h"
+#include "kernels/cuda_tensor_table.h"
 
 namespace bitnet {
 namespace {
@@ -16,6 +16,10 @@ CudaDevices cuda_devices() {
 }
 
 const cuda::Table& cuda::table() {
+  throw Error(ErrorCode::kUnsupported, kReason, "build with nvcc and -DBITNET_CUDA=ON");
+}
+
+const cuda::TensorTable& cuda::tensor_table() {
   throw Error(ErrorCode::kUnsupported, kReason, "build with nvcc and -DBITNET_CUDA=ON");
 }
 
