@@ -16,7 +16,9 @@ int main() {
   } catch (const bitnet::Error& error) {
     std::printf("%s\n%s\n", error.report().c_str(), error.to_json().c_str());
     // Decide by the code, not by the text.
-    return error.code() == bitnet::ErrorCode::kShapeMismatch && error.severity() == bitnet::Severity::kError ? 0 : 1;
+    return error.code() == bitnet::ErrorCode::kShapeMismatch && error.severity() == bitnet::Severity::kError
+               ? 0
+               : 1;
   }
   return 1;
 }

@@ -38,7 +38,7 @@ __device__ float apply(ElementFunction function, float a, float b) {
     case ElementFunction::kSilu:
       return a / (1.0f + expf(-a));
     case ElementFunction::kGelu:
-      return 0.5f * a * (1.0f + erff(a * 0.70710678118654752f));
+      return 0.5f * a * erfcf(a * -0.70710678118654752f);  // 1 + erf would cancel below 0
     case ElementFunction::kAdd:
       return a + b;
     case ElementFunction::kSubtract:
