@@ -32,6 +32,7 @@
 #include "bitnet/ops/backend.h"
 #include "bitnet/ops/context.h"
 #include "bitnet/ops/convert.h"
+#include "bitnet/ops/devices.h"
 #include "bitnet/ops/linalg.h"
 #include "bitnet/ops/metrics.h"
 #include "bitnet/ops/op_table.h"
