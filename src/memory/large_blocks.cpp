@@ -164,7 +164,8 @@ void LargeBlocks::take(Block* block, bool& asked_system) {
     stats_.held += static_cast<int64_t>(fresh * kPage);
     asked_system |= fresh != 0;
     if (stats_.held > high_water_) {
-      if (stats_.held - stats_.used > stats_.used / kUnusedShare) discard_unused();
+      if (stats_.held - stats_.used > stats_.used / kUnusedShare)
+        discard_unused(stats_.used / kUnusedShare / 2);
       high_water_ = std::max(high_water_, stats_.held);
     }
   }
@@ -227,27 +228,25 @@ size_t LargeBlocks::deallocate(void* pointer) noexcept {
   return size;
 }
 
-int64_t LargeBlocks::discard_unused() noexcept {
-  int64_t discarded = 0;
-  for (Block* head : bins_) {
-    for (const Block* block = head; block != nullptr; block = block->bin_next) {
+/// From the largest free blocks down, until no more than `keep` bytes are held and unused.
+void LargeBlocks::discard_unused(int64_t keep) noexcept {
+  for (uint32_t bin = kBins; bin-- > 0;) {
+    for (const Block* block = bins_[bin]; block != nullptr; block = block->bin_next) {
+      if (stats_.held - stats_.used <= keep) return;
       std::byte* origin = block->region->begin;
       const auto offset = static_cast<size_t>(block->begin - origin);
       PageBits& dirty = block->region->dirty;
-      dirty.for_each_run(round_up(offset, kPage) / kPage, (offset + block->size) / kPage,
-                         [&](size_t first, size_t last) {
-                           if (!source_.discard(origin + first * kPage, (last - first) * kPage)) return;
-                           dirty.clear(first, last);
-                           discarded += static_cast<int64_t>((last - first) * kPage);
-                         });
+      const size_t last_page = (offset + block->size) / kPage;
+      dirty.for_each_run(round_up(offset, kPage) / kPage, last_page, [&](size_t first, size_t last) {
+        if (!source_.discard(origin + first * kPage, (last - first) * kPage)) return;
+        dirty.clear(first, last);
+        stats_.held -= static_cast<int64_t>((last - first) * kPage);
+      });
     }
   }
-  stats_.held -= discarded;
-  return discarded;
 }
 
-int64_t LargeBlocks::unmap_unused() noexcept {
-  int64_t unmapped = 0;
+void LargeBlocks::unmap_unused() noexcept {
   for (auto region = regions_.begin(); region != regions_.end();) {
     Block& first = blocks_.find(region->begin)->second;
     if (!first.free || first.size != region->size) {
@@ -257,18 +256,16 @@ int64_t LargeBlocks::unmap_unused() noexcept {
     unlink(&first);
     blocks_.erase(region->begin);
     source_.unmap(region->begin, region->size);
-    unmapped += static_cast<int64_t>(region->size);
+    stats_.reserved -= static_cast<int64_t>(region->size);
+    if (!lazy_) stats_.held -= static_cast<int64_t>(region->size);
     region = regions_.erase(region);
   }
-  stats_.reserved -= unmapped;
-  if (!lazy_) stats_.held -= unmapped;
-  return unmapped;
 }
 
 int64_t LargeBlocks::release() noexcept {
   const std::lock_guard lock(mutex_);
   const int64_t before = stats_.held;
-  if (lazy_) discard_unused();  // first, so that a region's pages are counted before the region is gone
+  if (lazy_) discard_unused(0);  // first, so that a region's pages are counted before the region is gone
   unmap_unused();
   high_water_ = stats_.held;
   return before - stats_.held;

@@ -74,8 +74,8 @@ class LargeBlocks {
   using Runs = std::vector<std::span<std::byte>>;
   void take(Block* block, bool& asked_system);
   [[nodiscard]] Runs dirty_runs(const Block& block, size_t bytes) const;
-  int64_t discard_unused() noexcept;
-  int64_t unmap_unused() noexcept;
+  void discard_unused(int64_t keep) noexcept;
+  void unmap_unused() noexcept;
 
   MemorySource& source_;
   const bool lazy_;

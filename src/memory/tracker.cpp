@@ -57,7 +57,8 @@ uint32_t thread_number() {
 std::vector<void*> current_stack() {
   std::array<void*, kMostFrames> frames{};
   const int count = ::backtrace(frames.data(), kMostFrames);
-  return {frames.begin(), frames.begin() + count};
+  return std::vector<void*>(frames.begin(),
+                            frames.begin() + count);  // braces would make two elements of them
 }
 
 std::vector<std::string> symbols(const std::vector<void*>& stack) {
