@@ -17,6 +17,7 @@ constexpr size_t kEagerRegion = size_t{32} << 20;
 constexpr size_t kOwnRegion = size_t{8} << 20;
 // Of used bytes: more unused memory than that goes back before the pool holds more than ever.
 constexpr int64_t kUnusedShare = 25;
+constexpr int kBinsToLookAt = 8;
 
 size_t round_up(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -47,24 +48,42 @@ size_t LargeBlocks::padding(const Block& block, size_t alignment) {
   return static_cast<size_t>(-reinterpret_cast<uintptr_t>(block.begin)) & (alignment - 1);
 }
 
-/// The smallest free block that has room at an aligned address.
+/// Pages that an allocation at the block's first aligned address would touch for the first time.
+size_t LargeBlocks::fresh_pages(const Block& block, size_t size, size_t alignment) const {
+  if (!lazy_) return 0;
+  const auto offset = static_cast<size_t>(block.begin - block.region->begin) + padding(block, alignment);
+  return block.region->dirty.missing(offset / kPage, round_up(offset + size, kPage) / kPage);
+}
+
+/// Best fit: the first bin with a block that has room is looked at, and of its blocks the smallest taken. But
+/// what is held already comes first: where fresh pages would be taken, a few more bins are looked at for a
+/// block that takes fewer.
 LargeBlocks::Block* LargeBlocks::find(size_t size, size_t alignment) const {
-  for (uint32_t bin = bin_of(size); bin < kBins; ++bin) {
+  Block* best = nullptr;
+  size_t best_fresh = 0;
+  int bins_to_look_at = kBinsToLookAt;
+  for (uint32_t bin = bin_of(size); bin < kBins && bins_to_look_at > 0; ++bin) {
     const uint64_t later = bin_bits_[bin / 64] >> (bin % 64);
     if (later == 0) {
       bin |= 63;  // nothing in this word
       continue;
     }
     bin += static_cast<uint32_t>(std::countr_zero(later));
-    Block* best = nullptr;
     for (Block* block = bins_[bin]; block != nullptr; block = block->bin_next) {
       if (block->size < size || block->size - size < padding(*block, alignment)) continue;
-      if (best == nullptr || block->size < best->size) best = block;
-      if (best->size == size) return best;
+      if (best != nullptr && best_fresh == 0 && block->size >= best->size) continue;
+      const size_t fresh = fresh_pages(*block, size, alignment);
+      if (best == nullptr || fresh < best_fresh || (fresh == best_fresh && block->size < best->size)) {
+        best = block;
+        best_fresh = fresh;
+      }
+      if (best_fresh == 0 && best->size == size) return best;
     }
-    if (best != nullptr) return best;
+    if (best == nullptr) continue;
+    if (best_fresh == 0) break;
+    --bins_to_look_at;
   }
-  return nullptr;
+  return best;
 }
 
 /// Less than a whole region if the source has no more; `bytes` becomes what there is.

@@ -64,6 +64,7 @@ class LargeBlocks {
 
   [[nodiscard]] static uint32_t bin_of(size_t size);
   [[nodiscard]] static size_t padding(const Block& block, size_t alignment);
+  [[nodiscard]] size_t fresh_pages(const Block& block, size_t size, size_t alignment) const;
   [[nodiscard]] Block* find(size_t size, size_t alignment) const;
   Block* map_region(size_t size, size_t alignment);
   void* try_map(size_t& bytes);

@@ -23,6 +23,16 @@ class PageBits {
     });
     return added;
   }
+  /// How many of [first, last) are no members.
+  [[nodiscard]] size_t missing(size_t first, size_t last) const {
+    size_t count = 0;
+    while (first < last) {
+      const size_t bit = first % 64, bits = std::min(64 - bit, last - first);
+      count += static_cast<size_t>(std::popcount(~words_[first / 64] & ((~uint64_t{0} >> (64 - bits)) << bit)));
+      first += bits;
+    }
+    return count;
+  }
   void clear(size_t first, size_t last) {
     for_each_word(first, last, [](uint64_t& word, uint64_t mask) { word &= ~mask; });
   }

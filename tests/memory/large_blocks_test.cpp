@@ -30,6 +30,7 @@ TEST(PageBits, AgreeWithASetOfNumbers) {
     if (random() % 2 == 0) {
       const size_t before = expected.size();
       for (size_t i = first; i < last; ++i) expected.insert(i);
+      EXPECT_EQ(bits.missing(first, last), expected.size() - before);
       EXPECT_EQ(bits.set(first, last), expected.size() - before);
     } else {
       for (size_t i = first; i < last; ++i) expected.erase(i);
@@ -123,6 +124,23 @@ TEST(LargeBlocks, UnusedPagesGoBackBeforeMoreIsHeldThanEver) {
   const LargeStats stats = blocks.stats();
   EXPECT_EQ(stats.used, static_cast<int64_t>(48 * kMiB));
   EXPECT_EQ(stats.held, stats.used);
+}
+
+TEST(LargeBlocks, WhatIsHeldIsTakenBeforeFreshPages) {
+  const auto source = system_memory_source();
+  for (const bool first_freed_last : {true, false}) {
+    LargeBlocks blocks(*source, 0);
+    std::byte* much = take(blocks, 250 * kMiB);
+    std::byte* little = take(blocks, 8 * kMiB);  // in a region of its own
+    blocks.deallocate(first_freed_last ? little : much);
+    blocks.deallocate(first_freed_last ? much : little);
+    bool asked = false;
+    EXPECT_EQ(blocks.allocate(100 * kMiB, 64, 0, asked), much);
+    EXPECT_FALSE(asked);
+    EXPECT_EQ(blocks.allocate(150 * kMiB, 64, 0, asked), much + 100 * kMiB);
+    EXPECT_EQ(blocks.allocate(8 * kMiB, 64, 0, asked), little);
+    EXPECT_FALSE(asked);
+  }
 }
 
 }  // namespace
