@@ -35,6 +35,7 @@
 #include "bitnet/model/precision_policy.h"
 #include "bitnet/ops/backend.h"
 #include "bitnet/ops/context.h"
+#include "bitnet/ops/contraction.h"
 #include "bitnet/ops/convert.h"
 #include "bitnet/ops/devices.h"
 #include "bitnet/ops/linalg.h"

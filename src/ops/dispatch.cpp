@@ -39,12 +39,18 @@ OpCall make_call(Op op, Operands operands, const OpParams& params) {
   return call;
 }
 
-/// The first operand, and all where none may be left out, must hold something; all on one device.
+/// Operands that may be left out: weight and bias of a norm, bias of a convolution.
+int required_operands(const OpCall& call) {
+  if (call.info->type == OperationType::kNormalization) return 1;
+  return call.info->type == OperationType::kConvolution ? 2 : call.input_count;
+}
+
+/// The operands must hold something and lie on one device.
 void check_operands(const OpCall& call) {
-  const bool optional = call.info->type == OperationType::kNormalization;
+  const int required = required_operands(call);
   for (int k = 0; k < call.input_count; ++k) {
     const Tensor& operand = call.inputs[k];
-    if (!operand.defined() && (k == 0 || !optional)) {
+    if (!operand.defined() && k < required) {
       throw Error(ErrorCode::kInvalidTensor,
                   fmt::format("{}: operand {} holds nothing", call.info->name, k + 1));
     }

@@ -38,6 +38,9 @@ class HostBackend final : public Backend {
       case OpFamily::kIndexing:
         found = true;  // moves bytes
         break;
+      case OpFamily::kContraction:
+        found = kernels_.contraction(call.info->op, call.dtype) != nullptr;
+        break;
     }
     return found ? std::string_view() : "no kernel for this type";
   }
@@ -64,6 +67,8 @@ class HostBackend final : public Backend {
         return run_rows(call, kernels_.row(op, call.dtype));
       case OpFamily::kIndexing:
         return run_embedding(call);
+      case OpFamily::kContraction:
+        return kernels_.contraction(op, call.dtype)(call);
     }
   }
 

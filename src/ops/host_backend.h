@@ -1,6 +1,6 @@
 #pragma once
 
-// The two back ends of this room differ in their kernels only.
+// The back ends of the host. Scalar and simd differ in their kernels only.
 
 #include "ops/kernels.h"
 
@@ -19,5 +19,7 @@ namespace bitnet::ops {
 
 [[nodiscard]] std::unique_ptr<const Backend> make_scalar_backend();
 [[nodiscard]] std::unique_ptr<const Backend> make_simd_backend();
+/// Products and convolutions of floats through OpenBLAS.
+[[nodiscard]] std::unique_ptr<const Backend> make_blas_backend();
 
 }  // namespace bitnet::ops

@@ -36,11 +36,15 @@ struct RowRange {
 using RowKernel = void (*)(const RowRange& range, std::byte* const* operands, const int64_t* row_strides,
                            const OpParams& params);
 
+/// A product or convolution as a whole.
+using ContractionKernel = void (*)(OpCall& call);
+
 /// Each returns null where there is no such kernel.
 struct KernelSet {
   LoopKernel (*loop)(Op op, DType dtype);
   ReduceKernel (*reduce)(Op op, DType dtype);
   RowKernel (*row)(Op op, DType dtype);
+  ContractionKernel (*contraction)(Op op, DType dtype);
   bool quantiles = false;     ///< kMedian and kQuantile, which sort and have no kernel
   bool unit_strides = false;  ///< loops take strides of 0 and 1 only (the result's 1)
 };

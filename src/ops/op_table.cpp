@@ -153,6 +153,14 @@ constexpr OpInfo kTable[] = {
      "rope(a, position, theta, interleaved)", "rope of g by -p"},
     {Op::kEmbedding, "embedding", kIndexing, Family::kIndexing, 2, Rule::kEmbedding, "rows b of a", "a[b]",
      "g added into rows b"},
+    {Op::kMatmul, "matmul", kMatMul, Family::kContraction, 2, Rule::kNumber,
+     "sum over k of a[.., i, k] b[.., k, j]; leading axes broadcast, vectors are rows and columns",
+     "np.matmul(a, b)", "g b^T, a^T g"},
+    {Op::kConv1d, "conv1d", kConvolution, Family::kContraction, 3, Rule::kNumber,
+     "sum over c, k of a[n, c, stride t + dilation k - padding] b[o, c, k] + c[o]; c may be left out", "",
+     ""},
+    {Op::kConv2d, "conv2d", kConvolution, Family::kContraction, 3, Rule::kNumber, "conv1d over two axes", "",
+     ""},
 };
 
 static_assert(

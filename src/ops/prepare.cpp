@@ -2,6 +2,7 @@
 
 #include "bitnet/core/error.h"
 #include "bitnet/ops/convert.h"
+#include "ops/contraction/geometry.h"
 
 #include <algorithm>
 
@@ -131,6 +132,9 @@ Shape result_shape(const OpCall& call) {
       return row_shape(call);
     case OpFamily::kIndexing:
       return embedding_shape(call);
+    case OpFamily::kContraction:
+      return call.info->op == Op::kMatmul ? matmul_shape(call.inputs[0].shape(), call.inputs[1].shape())
+                                          : convolution_shape(call);
     case OpFamily::kElementwise:
       break;
   }

@@ -1,5 +1,6 @@
 #include "bitnet/core/error.h"
 #include "bitnet/ops/backend.h"
+#include "ops/contraction/geometry.h"
 #include "ops/host_backend.h"
 
 #include <algorithm>
@@ -15,6 +16,7 @@ namespace {
 class Registry {
  public:
   Registry() {
+    owned_.push_back(ops::make_blas_backend());
     owned_.push_back(ops::make_simd_backend());
     owned_.push_back(ops::make_scalar_backend());
   }
@@ -131,6 +133,7 @@ int64_t OpCall::bytes() const {
 }
 
 double OpCall::operations() const {
+  if (info->family == OpFamily::kContraction) return 2 * ops::multiply_adds(*this);
   const bool by_input = info->family == OpFamily::kReduction;
   return static_cast<double>(by_input ? inputs[0].numel() : output.numel());
 }

@@ -48,6 +48,19 @@ inline Case make_case(const OpInfo& info, std::span<const int64_t> shape, DType 
     const bool condition = info.op == Op::kWhere && k == 0;
     result.operands.push_back(random_tensor(shape, condition ? DType::kBool : dtype, random));
   }
+  if (info.op == Op::kMatmul && shape.size() > 1) {
+    result.operands[1] = result.operands[1].transpose(-1, -2);
+  }
+  if (info.type == OperationType::kConvolution) {
+    const bool two = info.op == Op::kConv2d;
+    result.operands[0] = random_tensor(two ? Shape{2, 4, 7, 9} : Shape{2, 4, 9}, dtype, random);
+    result.operands[1] = random_tensor(two ? Shape{6, 2, 3, 2} : Shape{6, 2, 3}, dtype, random);
+    result.operands[2] = random_tensor(Shape{6}, dtype, random);
+    result.params.groups = 2;
+    result.params.stride = {2, 1};
+    result.params.padding = {1, 2};
+    result.params.dilation = {1, 2};
+  }
   const bool positive =
       info.op == Op::kSqrt || info.op == Op::kRsqrt || info.op == Op::kLog || info.op == Op::kPow;
   if (positive) result.operands[0] = add(abs(result.operands[0]), 0.25);

@@ -24,6 +24,9 @@ struct OpParams {
   int64_t position = 0;  ///< of rope: of the first row
   int64_t length = 1;    ///< of rope: rows until positions begin again
   bool interleaved = false, inverse = false;
+  /// Of convolutions: height, width; one axis is the width.
+  std::array<int64_t, 2> stride{1, 1}, padding{0, 0}, dilation{1, 1};
+  int64_t groups = 1;
 };
 
 /// A call whose operands have been checked and converted, and whose result has been allocated.

@@ -88,6 +88,10 @@ enum class Op : uint8_t {
   kRope,
   // By index.
   kEmbedding,
+  // Sums of products.
+  kMatmul,
+  kConv1d,
+  kConv2d,
 };
 
 /// What kind of work an operation is; printable, e.g. "MatMul".
@@ -110,6 +114,7 @@ enum class OpFamily : uint8_t {
   kReduction,    ///< one operand, some axes
   kRow,          ///< along the last axis of the first operand, rows independent; others follow the row's rule
   kIndexing,
+  kContraction,  ///< shapes by the operation (src/ops/contraction/geometry.h)
 };
 
 /// How the type that an operation computes in, and its result's, follow from the operands'. "Promoted" is

@@ -18,5 +18,6 @@ Kernel find(Op wanted, Make&& make) {
 [[nodiscard]] LoopKernel compare_kernel(Op op, DType dtype);
 [[nodiscard]] ReduceKernel reduce_kernel(Op op, DType dtype);
 [[nodiscard]] RowKernel row_kernel(Op op, DType dtype);
+[[nodiscard]] ContractionKernel contraction_kernel(Op op, DType dtype);
 
 }  // namespace bitnet::ops::scalar

@@ -14,6 +14,7 @@ const KernelSet& scalar_kernels() {
           },
       .reduce = scalar::reduce_kernel,
       .row = scalar::row_kernel,
+      .contraction = scalar::contraction_kernel,
       .quantiles = true,
   };
   return kernels;

@@ -17,6 +17,7 @@ const KernelSet& simd_kernels() {
           },
       .reduce = simd::reduce_kernel,
       .row = simd::row_kernel,
+      .contraction = [](Op, DType) { return ContractionKernel(nullptr); },
       .unit_strides = true,
   };
   return kernels;
