@@ -1,0 +1,211 @@
+// Softmax and norms of f32, and of 16 bits through it; and the rate of multiply-adds.
+#include "ops/simd/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/simd/rows.cpp"
+#include <hwy/foreach_target.h>
+//
+#include "ops/simd/functions-inl.h"
+#include "ops/simd/loops.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+HWY_BEFORE_NAMESPACE();
+namespace bitnet::ops::simd::HWY_NAMESPACE {
+
+/// Vectors of f32 whose sum stays in f32: each adds at most 2^-24 of the sum. Then f64.
+constexpr int kBlock = 16;
+
+/// body(vector, lanes that count) over the n elements of a row; in the last vector the others are `filler`.
+template <class T, class Body>
+HWY_INLINE void for_each(int64_t n, const T* x, float filler, Body&& body) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) body(load(d, x + i));
+  if (i >= n) return;
+  T rest[HWY_MAX_BYTES / sizeof(float)] = {};
+  std::memcpy(rest, x + i, static_cast<size_t>(n - i) * sizeof(T));
+  body(hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(n - i)), load(d, rest), constant(filler)));
+}
+
+/// Adds vectors up in blocks.
+class BlockSum {
+ public:
+  HWY_INLINE BlockSum() : block_(constant(0)) {}  // an implicit one would be compiled for the baseline
+  HWY_INLINE void add(Floats v) {
+    block_ = hn::Add(block_, v);
+    if (++count_ == kBlock) flush();
+  }
+  HWY_INLINE double total() {
+    flush();
+    return total_;
+  }
+
+ private:
+  HWY_INLINE void flush() {
+    total_ += static_cast<double>(hn::GetLane(hn::SumOfLanes(hn::ScalableTag<float>(), block_)));
+    block_ = constant(0);
+    count_ = 0;
+  }
+  Floats block_;
+  int count_ = 0;
+  double total_ = 0;
+};
+
+template <class T>
+const std::byte* bytes_of(const T* x) {
+  return reinterpret_cast<const std::byte*>(x);
+}
+
+template <class T>
+void softmax(int64_t n, T* y, const T* x, bool logarithm) {
+  const hn::ScalableTag<float> d;
+  Floats top = constant(-std::numeric_limits<float>::infinity());
+  auto nan = hn::IsNaN(top);  // none yet
+  for_each(n, x, -std::numeric_limits<float>::infinity(), [&](Floats v) HWY_ATTR {
+    top = hn::Max(top, v);
+    nan = hn::Or(nan, hn::IsNaN(v));
+  });
+  const float highest =
+      hn::AllFalse(d, nan) ? hn::GetLane(hn::MaxOfLanes(d, top)) : std::numeric_limits<float>::quiet_NaN();
+  const Floats shift = constant(highest);
+  BlockSum sum;
+  for_each(n, x, -std::numeric_limits<float>::infinity(),
+           [&](Floats v) HWY_ATTR { sum.add(exp(hn::Sub(v, shift))); });
+  const double total = sum.total();
+  Reader<T> in(bytes_of(x), 1);
+  auto* out = reinterpret_cast<std::byte*>(y);
+  if (logarithm) {
+    const Floats logarithm_of_total = constant(static_cast<float>(std::log(total)));
+    map<T>(
+        n, out, [&](Floats v) HWY_ATTR { return hn::Sub(hn::Sub(v, shift), logarithm_of_total); }, in);
+  } else {
+    const Floats scale = constant(static_cast<float>(1 / total));
+    map<T>(
+        n, out, [&](Floats v) HWY_ATTR { return hn::Mul(exp(hn::Sub(v, shift)), scale); }, in);
+  }
+}
+
+/// (x - shift) scale, by weight and bias where there are any.
+template <class T>
+void scale_row(int64_t n, T* y, const T* x, float shift, float scale, const T* weight, const T* bias) {
+  const T one = {};  // stands for an operand that is absent, and is not used
+  Reader<T> in(bytes_of(x), 1), w(bytes_of(weight != nullptr ? weight : &one), weight != nullptr ? 1 : 0),
+      b(bytes_of(bias != nullptr ? bias : &one), bias != nullptr ? 1 : 0);
+  const Floats center = constant(shift), factor = constant(scale);
+  map<T>(
+      n, reinterpret_cast<std::byte*>(y),
+      [&](Floats v, Floats u, Floats c) HWY_ATTR {
+        Floats result = hn::Mul(hn::Sub(v, center), factor);
+        if (weight != nullptr) result = hn::Mul(result, u);
+        return bias != nullptr ? hn::Add(result, c) : result;
+      },
+      in, w, b);
+}
+
+template <class T>
+void layer_norm(int64_t n, T* y, const T* x, const T* weight, const T* bias, double eps) {
+  BlockSum sum, squares;
+  for_each(n, x, 0, [&](Floats v) HWY_ATTR { sum.add(v); });
+  const auto mean = static_cast<float>(sum.total() / static_cast<double>(n));
+  const Floats center = constant(mean);
+  for_each(n, x, mean, [&](Floats v) HWY_ATTR {
+    const Floats distance = hn::Sub(v, center);
+    squares.add(hn::Mul(distance, distance));
+  });
+  const double variance = squares.total() / static_cast<double>(n);
+  scale_row(n, y, x, mean, static_cast<float>(1 / std::sqrt(variance + eps)), weight, bias);
+}
+
+template <class T>
+void rms_norm(int64_t n, T* y, const T* x, const T* weight, double eps) {
+  BlockSum squares;
+  for_each(n, x, 0, [&](Floats v) HWY_ATTR { squares.add(hn::Mul(v, v)); });
+  const auto scale = static_cast<float>(1 / std::sqrt(squares.total() / static_cast<double>(n) + eps));
+  scale_row<T>(n, y, x, 0, scale, weight, nullptr);
+}
+
+template <Op op, class T>
+void rows(const RowRange& range, std::byte* const* operands, const int64_t* strides, const OpParams& params) {
+  const auto at = [&](int k, int64_t r) HWY_ATTR {
+    auto* first = reinterpret_cast<T*>(operands[k]);
+    return first == nullptr ? nullptr : first + r * strides[k];
+  };
+  for (int64_t r = 0; r < range.rows; ++r) {
+    if constexpr (op == Op::kLayerNorm) {
+      layer_norm(range.n, at(0, r), at(1, r), at(2, r), at(3, r), params.eps);
+    } else if constexpr (op == Op::kRmsNorm) {
+      rms_norm(range.n, at(0, r), at(1, r), at(2, r), params.eps);
+    } else {
+      softmax(range.n, at(0, r), at(1, r), op == Op::kLogSoftmax);
+    }
+  }
+}
+
+template <class T>
+RowKernel kernel_of(Op op) {
+  return find<RowKernel, Op::kSoftmax, Op::kLogSoftmax, Op::kLayerNorm, Op::kRmsNorm>(
+      op, []<Op o>() -> RowKernel { return rows<o, T>; });
+}
+
+RowKernel find_row(Op op, DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return kernel_of<float>(op);
+    case DType::kF16:
+      return kConvertsF16 ? kernel_of<F16>(op) : nullptr;
+    case DType::kBF16:
+      return kernel_of<BF16>(op);
+    default:
+      return nullptr;
+  }
+}
+
+double multiply_add_rate() {
+  constexpr int kChains = 8, kSteps = 4096;
+  const hn::ScalableTag<float> d;
+  const Floats factor = constant(0.999F), step = constant(0.001F);
+  double best = 0;
+  for (int run = 0; run < 10; ++run) {
+    Floats a0 = step, a1 = step, a2 = step, a3 = step, a4 = step, a5 = step, a6 = step, a7 = step;
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < kSteps; ++i) {
+      a0 = hn::MulAdd(a0, factor, step);
+      a1 = hn::MulAdd(a1, factor, step);
+      a2 = hn::MulAdd(a2, factor, step);
+      a3 = hn::MulAdd(a3, factor, step);
+      a4 = hn::MulAdd(a4, factor, step);
+      a5 = hn::MulAdd(a5, factor, step);
+      a6 = hn::MulAdd(a6, factor, step);
+      a7 = hn::MulAdd(a7, factor, step);
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const Floats all =
+        hn::Add(hn::Add(hn::Add(a0, a1), hn::Add(a2, a3)), hn::Add(hn::Add(a4, a5), hn::Add(a6, a7)));
+    [[maybe_unused]] volatile float used = hn::GetLane(all);
+    best = std::max(best, 2.0 * kChains * kSteps * static_cast<double>(hn::Lanes(d)) / seconds);
+  }
+  return best;
+}
+
+}  // namespace bitnet::ops::simd::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace bitnet::ops::simd {
+
+HWY_EXPORT(find_row);
+HWY_EXPORT(multiply_add_rate);
+
+RowKernel row_kernel(Op op, DType dtype) {
+  return HWY_DYNAMIC_DISPATCH(find_row)(op, dtype);
+}
+double multiply_adds_per_second() {
+  return HWY_DYNAMIC_DISPATCH(multiply_add_rate)();
+}
+
+}  // namespace bitnet::ops::simd
+#endif
