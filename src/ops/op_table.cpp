@@ -157,10 +157,10 @@ constexpr OpInfo kTable[] = {
      "sum over k of a[.., i, k] b[.., k, j]; leading axes broadcast, vectors are rows and columns",
      "np.matmul(a, b)", "g b^T, a^T g"},
     {Op::kConv1d, "conv1d", kConvolution, Family::kContraction, 3, Rule::kNumber,
-     "sum over c, k of a[n, c, stride t + dilation k - padding] b[o, c, k] + c[o]; c may be left out", "",
-     ""},
-    {Op::kConv2d, "conv2d", kConvolution, Family::kContraction, 3, Rule::kNumber, "conv1d over two axes", "",
-     ""},
+     "sum over c, k of a[n, c, stride t + dilation k - padding] b[o, c, k] + c[o]; c may be left out",
+     "conv(a, b, c, groups, stride, padding, dilation)", ""},
+    {Op::kConv2d, "conv2d", kConvolution, Family::kContraction, 3, Rule::kNumber, "conv1d over two axes",
+     "conv(a, b, c, groups, stride, padding, dilation)", ""},
 };
 
 static_assert(

@@ -28,7 +28,9 @@ class Writer {
     std::vector<int> axes(params.axes.begin(), params.axes.begin() + params.axis_count);
     cases_ << fmt::format("{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}", info.name, info.numpy, fmt::join(axes, ","), ndim,
                           params.keepdims ? 1 : 0, params.ddof, params.quantile, params.eps)
-           << fmt::format("\t{}\t{}\t{}", params.position, params.theta, params.interleaved ? 1 : 0);
+           << fmt::format("\t{}\t{}\t{}", params.position, params.theta, params.interleaved ? 1 : 0)
+           << fmt::format("\t{}\t{}\t{}\t{}", params.groups, fmt::join(params.stride, ","),
+                          fmt::join(params.padding, ","), fmt::join(params.dilation, ","));
   }
   void tensor(const Tensor& tensor) {
     const Tensor dense = contiguous(tensor);

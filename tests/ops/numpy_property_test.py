@@ -56,6 +56,25 @@ def rope(a, position, theta, interleaved):
     return y
 
 
+def conv(a, b, c, groups, stride, padding, dilation):
+    """Convolution over the last axes by slices: one for each element of the kernel."""
+    axes = a.ndim - 2
+    stride, padding, dilation = stride[-axes:], padding[-axes:], dilation[-axes:]
+    a = np.pad(a, [(0, 0), (0, 0)] + [(p, p) for p in padding])
+    kernel = b.shape[2:]
+    size = [(a.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(axes)]
+    y = np.zeros((a.shape[0], b.shape[0], *size), a.dtype)
+    ins, outs = b.shape[1], b.shape[0] // groups
+    for at in np.ndindex(*kernel):
+        window = tuple(slice(at[i] * dilation[i], at[i] * dilation[i] + stride[i] * (size[i] - 1) + 1, stride[i])
+                       for i in range(axes))
+        for g in range(groups):
+            part = a[(slice(None), slice(g * ins, (g + 1) * ins)) + window]
+            weight = b[(slice(g * outs, (g + 1) * outs), slice(None)) + at]
+            y[:, g * outs:(g + 1) * outs] += np.einsum("nc...,oc->no...", part, weight)
+    return y + c.reshape(-1, *[1] * axes)
+
+
 def read(data, field):
     offset, dtype, shape = field.split(":")
     shape = tuple(int(size) for size in shape.split(",")) if shape else ()
@@ -119,6 +138,8 @@ def tolerance(name, result_type, operands, wanted):
     if name.startswith(("softmax", "log_softmax", "layer", "rms", "rope")) or name.endswith("_backward"):
         peak = float(np.max(np.abs(wanted))) if wanted.size else 0.0
         return bound + 40 * step * max(peak, largest)
+    if name in ("matmul", "conv1d", "conv2d"):  # at most 24 products
+        return bound + 24 * step * largest * largest
     if name in ("sum", "mean", "var", "std", "median", "quantile", "sin", "cos", "log", "gelu_tanh", "gelu"):
         return bound + 4 * step * largest
     return bound
@@ -127,7 +148,8 @@ def tolerance(name, result_type, operands, wanted):
 def check(line, data):
     fields = line.rstrip("\n").split("\t")
     name, expression, axes, ndim, keepdims, ddof, q, eps, position, theta, interleaved = fields[:11]
-    tensors = [read(data, field) for field in fields[11:]]
+    groups, (stride, padding, dilation) = int(fields[11]), ([int(v) for v in f.split(",")] for f in fields[12:15])
+    tensors = [read(data, field) for field in fields[15:]]
     types, arrays = [t for t, _ in tensors[:-1]], [x for _, x in tensors[:-1]]
     result_type, result = tensors[-1]
     operands = operands_for(name, types, arrays, result_type)
@@ -135,7 +157,8 @@ def check(line, data):
     scope = dict(zip("abc", operands), np=np, axis=axis[0] if axis and len(axis) == 1 else axis, keepdims=keepdims == "1",
                  ddof=float(ddof), q=float(q), eps=float(eps), position=int(position), theta=float(theta),
                  interleaved=interleaved == "1", integer=operands[0].dtype.kind in "iu", erf=erf, erfc=erfc,
-                 softmax=softmax, gelu_tanh_slope=gelu_tanh_slope, rms_norm_slope=rms_norm_slope, rope=rope)
+                 softmax=softmax, conv=conv, groups=groups, stride=stride, padding=padding,
+                 dilation=dilation, gelu_tanh_slope=gelu_tanh_slope, rms_norm_slope=rms_norm_slope, rope=rope)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what we ask on purpose: a spread of too few
         wanted = np.asarray(eval(expression, scope))
