@@ -1,4 +1,4 @@
-// Allocation and freeing: our pool, malloc and mimalloc in one run, on 1 and 2 threads.
+// Allocation and freeing: our pool, the C library's malloc and mimalloc in one run, on 1 and 2 threads.
 //   pair<bytes>    allocate one block and free it, again and again
 //   batch<bytes>   allocate 64 blocks, then free them in another order
 //   zeros<bytes>   allocate one block filled with zeros and free it
@@ -17,9 +17,11 @@
 #include <cstring>
 #include <memory>
 #include <span>
+#include <stdexcept>
+#include <string>
 
 #include <benchmark/benchmark.h>
-#include <mimalloc.h>
+#include <dlfcn.h>
 
 namespace {
 
@@ -56,12 +58,25 @@ struct Malloc {
   static void free(void* block, size_t /*bytes*/) { std::free(block); }
 };
 
+/// Loaded, not linked: a program that links libmimalloc.so gets its malloc too, and there would be nothing to
+/// compare.
 struct Mimalloc {
   static constexpr bool kHasLevels = false;
   explicit Mimalloc(const benchmark::State& /*state*/) {}
-  static void* allocate(size_t bytes) { return mi_malloc(bytes); }
-  static void* zeros(size_t bytes) { return mi_zalloc(bytes); }
-  static void free(void* block, size_t bytes) { mi_free_size(block, bytes); }
+  static void* allocate(size_t bytes) { return malloc_(bytes); }
+  static void* zeros(size_t bytes) { return zalloc_(bytes); }
+  static void free(void* block, size_t bytes) { free_size_(block, bytes); }
+
+ private:
+  static void* symbol(const char* name) {
+    static void* const library = dlopen(BITNET_MIMALLOC, RTLD_NOW | RTLD_LOCAL);
+    void* found = library != nullptr ? dlsym(library, name) : nullptr;
+    if (found == nullptr) throw std::runtime_error(std::string("no ") + name + " in " + BITNET_MIMALLOC);
+    return found;
+  }
+  static inline auto* const malloc_ = reinterpret_cast<void* (*)(size_t)>(symbol("mi_malloc"));
+  static inline auto* const zalloc_ = reinterpret_cast<void* (*)(size_t)>(symbol("mi_zalloc"));
+  static inline auto* const free_size_ = reinterpret_cast<void (*)(void*, size_t)>(symbol("mi_free_size"));
 };
 
 void touch(void* block) {

@@ -58,10 +58,9 @@ std::optional<MemoryCapacity> cgroup_memory(const fs::path& mount, const fs::pat
       const MemoryCapacity here{used, *limit};
       if (!tightest || share(here) > share(*tightest)) tightest = here;
     }
-    if (folder == mount || folder.has_parent_path() == false || folder.parent_path() == folder) break;
-    folder = folder.parent_path();
     // In a container's namespace the group's path may lie outside of the mount.
-    if (folder.native().size() < mount.native().size()) break;
+    if (folder == mount || folder.native().size() <= mount.native().size()) break;
+    folder = folder.parent_path();
   }
   return tightest;
 }

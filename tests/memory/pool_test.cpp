@@ -1,5 +1,6 @@
 #include "bitnet/memory/pool.h"
 
+#include "bitnet/core/memory.h"
 #include "fake_source.h"
 
 #include <algorithm>
@@ -222,7 +223,9 @@ TEST(Pool, TrimReturnsRealBytesAndSaysHowMany) {
   for (void* block : blocks) pool.deallocate_raw(block, kMiB + 4096);
   const int64_t held = pool.stats().held_bytes;
   EXPECT_GE(held, static_cast<int64_t>(64 * (kMiB + 4096)));
+  const int64_t resident = process_memory().resident_bytes;
   const ReleaseReport report = pool.trim();
+  EXPECT_GE(resident - process_memory().resident_bytes, report.released_bytes * 9 / 10);  // the system agrees
   EXPECT_EQ(report.held_before, held);
   EXPECT_EQ(report.released_bytes, held - report.held_after);
   EXPECT_LE(report.held_after, static_cast<int64_t>(128 * kKiB));  // the slab of `keep`
