@@ -10,6 +10,9 @@
 namespace bitnet {
 namespace {
 
+/// At the begin of a mapping: a program that needs little must not fault in 2 MB with its first block.
+constexpr size_t kSmallPages = 2 * memory::kHugePage;
+
 class SystemSource final : public MemorySource {
  public:
   [[nodiscard]] std::string_view name() const override { return "system"; }
@@ -26,8 +29,9 @@ class SystemSource final : public MemorySource {
     const size_t head = -reinterpret_cast<uintptr_t>(begin) & (memory::kHugePage - 1);
     if (head != 0) ::munmap(begin, head);
     ::munmap(begin + head + bytes, memory::kHugePage - head);
-    ::madvise(begin + head, bytes, MADV_HUGEPAGE);
-    return begin + head;
+    begin += head;
+    if (bytes > kSmallPages) ::madvise(begin + kSmallPages, bytes - kSmallPages, MADV_HUGEPAGE);
+    return begin;
   }
   void unmap(void* address, size_t bytes) noexcept override {
     memory::unpoison(address, bytes);  // someone else may get these addresses

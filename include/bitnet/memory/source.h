@@ -42,7 +42,8 @@ class MemorySource {
   [[nodiscard]] virtual MemoryCapacity capacity() const = 0;
 };
 
-/// Anonymous pages of the system, in huge pages where the system allows that.
+/// Anonymous pages of the system, huge ones but for the first 4 MB of a mapping, where the system allows
+/// that.
 [[nodiscard]] std::shared_ptr<MemorySource> system_memory_source();
 
 }  // namespace bitnet

@@ -22,10 +22,10 @@ enum class TrackingLevel : uint8_t {
 struct PoolStats {
   int64_t reserved_bytes = 0;  ///< address space mapped from the source
   int64_t held_bytes = 0;  ///< real memory: mapped, and for lazy sources handed out and not given back since
-  int64_t peak_held_bytes = 0;  ///< exact
-  int64_t occupied_bytes = 0;   ///< blocks that users have, as large as the pool made them
-  int64_t cached_bytes = 0;     ///< free blocks in thread caches
-  int64_t largest_free_bytes = 0;
+  int64_t peak_held_bytes = 0;     ///< exact
+  int64_t occupied_bytes = 0;      ///< blocks that users have, as large as the pool made them
+  int64_t cached_bytes = 0;        ///< free blocks in thread caches
+  int64_t largest_free_bytes = 0;  ///< in one range; fresh address space included
 
   // kStandard and up.
   int64_t live_bytes = 0;       ///< as asked for
