@@ -50,25 +50,25 @@ template <class Real>
 void multiply(const MatmulBatch& batch, const Real* a, const Real* b, Real* y,
               const ExecutionContext& context) {
   const int threads = threads_of(context);
-  const int64_t parts =
-      batch.count() >= threads ? 1 : gemm_parts(batch.rows, batch.depth, batch.columns, threads);
+  const GemmGrid grid =
+      batch.count >= threads ? GemmGrid{} : gemm_grid(batch.rows, batch.depth, batch.columns, threads);
   // Work beyond any threshold counts as that: the product of all sizes may not fit.
   const double work = static_cast<double>(batch.rows) * static_cast<double>(batch.depth) *
-                      static_cast<double>(batch.columns) * static_cast<double>(batch.count());
+                      static_cast<double>(batch.columns) * static_cast<double>(batch.count);
   constexpr double kWorthAFork = 1 << 20;  // multiply-adds: some 20 us
   const int64_t elements = work < kWorthAFork ? 0 : std::numeric_limits<int64_t>::max();
-  parallel_for(context, batch.count() * parts, 1, elements, [&](int64_t begin, int64_t end) {
+  parallel_for(context, batch.count * grid.parts(), 1, elements, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
-      const auto i = static_cast<size_t>(task / parts);
+      const int64_t i = task / grid.parts();
       const GemmProblem<Real> whole = {
           batch.rows,
           batch.depth,
           batch.columns,
-          operand(batch.a, a + batch.a.offsets[i], batch.rows, batch.depth).value(),
-          operand(batch.b, b + batch.b.offsets[i], batch.depth, batch.columns).value(),
-          y + batch.y.offsets[i],
+          operand(batch.a, a + batch.offset(batch.a, i), batch.rows, batch.depth).value(),
+          operand(batch.b, b + batch.offset(batch.b, i), batch.depth, batch.columns).value(),
+          y + i * batch.rows * batch.columns,
           batch.columns};
-      gemm(parts == 1 ? whole : gemm_part(whole, task % parts, parts));
+      gemm(grid.parts() == 1 ? whole : gemm_part(whole, task % grid.parts(), grid));
     }
   });
 }

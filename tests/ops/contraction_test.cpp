@@ -12,6 +12,7 @@
 #include "bitnet/tensor/copy.h"
 #include "bitnet/tensor/copy_tracker.h"
 #include "bitnet/tensor/create.h"
+#include "ops/contraction/gemm.h"
 
 #include <cmath>
 #include <limits>
@@ -217,6 +218,37 @@ TEST(Matmul, BitsDoNotDependOnTheThreads) {
     }
     checked_matmul(a, b);
   }
+}
+
+TEST(Gemm, PartsCoverTheProductBeginAtTilesAndAreNotSmall) {
+  std::vector<float> y(size_t{4096} * 1000);  // only its addresses matter
+  for (const int64_t rows : {1, 63, 64, 200, 515, 4096}) {
+    for (const int64_t columns : {1, 64, 130, 1000}) {
+      for (const int64_t depth : {1, 300, 5000}) {
+        for (const int threads : {1, 2, 3, 7, 16, 100}) {
+          const ops::GemmGrid grid = ops::gemm_grid(rows, depth, columns, threads);
+          ASSERT_LE(grid.parts(), threads);
+          const ops::GemmProblem<float> whole = {rows,       depth,    columns, {y.data()},
+                                                 {y.data()}, y.data(), columns};
+          int64_t covered = 0;
+          for (int64_t part = 0; part < grid.parts(); ++part) {
+            const auto one = ops::gemm_part(whole, part, grid);
+            covered += one.rows * one.columns;
+            const int64_t begin = one.y - whole.y;
+            EXPECT_EQ(begin / columns % 64, 0);
+            EXPECT_EQ(begin % columns % 64, 0);
+            if (grid.parts() > 1) {
+              EXPECT_GT(one.rows * one.columns * depth, 1000000);  // as large as gemm.cpp promises
+            }
+          }
+          EXPECT_EQ(covered, rows * columns);
+        }
+      }
+    }
+  }
+  EXPECT_EQ(ops::gemm_grid(1024, 1024, 1024, 16).parts(), 16);
+  EXPECT_EQ(ops::gemm_grid(64, 4096, 4096, 8).parts(), 8);
+  EXPECT_EQ(ops::gemm_grid(4096, 4096, 64, 8).parts(), 8);
 }
 
 TEST(Dot, SumsProductsOfVectors) {

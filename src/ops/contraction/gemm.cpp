@@ -7,12 +7,24 @@
 namespace bitnet::ops {
 namespace {
 
-/// Multiple of the tiles of every kernel of OpenBLAS (up to 64 by 24, counted from the beginning; 24 only
-/// along the side that is not unrolled in multiples of 16).
+/// A multiple of the tiles of OpenBLAS's kernels.
 constexpr int64_t kTile = 64;
-/// Multiply-adds of a part: four times the product below which OpenBLAS 0.3 takes kernels for small matrices
-/// (100^3), and some 0.1 ms of work.
-constexpr int64_t kLeastWork = int64_t{1} << 22;
+/// Multiply-adds of a part: more than the product below which OpenBLAS 0.3 takes kernels for small matrices
+/// (100^3), and some 10 us of work.
+constexpr double kLeastWork = 1 << 20;
+
+/// Elements [begin, end) of part `part`: whole tiles, the rest in the last part.
+struct Range {
+  int64_t begin, end;
+};
+Range part_of(int64_t length, int64_t part, int64_t parts) {
+  const int64_t tiles = length / kTile;
+  return {tiles * part / parts * kTile, part + 1 == parts ? length : tiles * (part + 1) / parts * kTile};
+}
+
+int64_t shortest_part(int64_t length, int64_t parts) {
+  return parts == 1 ? length : length / kTile / parts * kTile;
+}
 
 void call(const char* ta, const char* tb, const int* m, const int* n, const int* k, const float* a,
           const int* lda, const float* b, const int* ldb, float* c, const int* ldc) {
@@ -39,29 +51,36 @@ void gemm(const GemmProblem<Real>& problem) {
        problem.a.data, &lda, problem.y, &ldc);
 }
 
-int64_t gemm_parts(int64_t rows, int64_t depth, int64_t columns, int threads) {
-  const int64_t longer = std::max(rows, columns), shorter = std::min(rows, columns);
-  const int64_t least_units = (kLeastWork / (shorter * depth) + kTile) / kTile;  // of a part, in tiles
-  return std::clamp<int64_t>(longer / kTile / least_units, 1, threads);
+GemmGrid gemm_grid(int64_t rows, int64_t depth, int64_t columns, int threads) {
+  GemmGrid best;
+  const auto packed = [&](const GemmGrid& grid) { return rows * grid.by_columns + columns * grid.by_rows; };
+  for (int64_t c = 1; c <= std::clamp<int64_t>(columns / kTile, 1, threads); ++c) {
+    int64_t r = std::clamp<int64_t>(rows / kTile, 1, threads / c);
+    const auto least_work = [&] {
+      return static_cast<double>(shortest_part(rows, r)) * static_cast<double>(shortest_part(columns, c)) *
+             static_cast<double>(depth);
+    };
+    while (r > 1 && least_work() < kLeastWork) --r;
+    if (least_work() < kLeastWork) break;  // more columns apart would leave less
+    // More parts first; of as many, those that copy least into BLAS's order.
+    const GemmGrid grid = {r, c};
+    if (grid.parts() > best.parts() || (grid.parts() == best.parts() && packed(grid) < packed(best))) {
+      best = grid;
+    }
+  }
+  return best;
 }
 
 template <class Real>
-GemmProblem<Real> gemm_part(const GemmProblem<Real>& problem, int64_t part, int64_t parts) {
-  const bool by_rows = problem.rows >= problem.columns;
-  const int64_t length = by_rows ? problem.rows : problem.columns;
-  const int64_t units = length / kTile;  // the rest goes to the last part
-  const int64_t begin = units * part / parts * kTile;
-  const int64_t end = part + 1 == parts ? length : units * (part + 1) / parts * kTile;
+GemmProblem<Real> gemm_part(const GemmProblem<Real>& problem, int64_t part, const GemmGrid& grid) {
+  const Range rows = part_of(problem.rows, part / grid.by_columns, grid.by_rows);
+  const Range columns = part_of(problem.columns, part % grid.by_columns, grid.by_columns);
   GemmProblem<Real> result = problem;
-  if (by_rows) {
-    result.rows = end - begin;
-    result.a.data += begin * (problem.a.transposed ? 1 : problem.a.stride);
-    result.y += begin * problem.y_stride;
-  } else {
-    result.columns = end - begin;
-    result.b.data += begin * (problem.b.transposed ? problem.b.stride : 1);
-    result.y += begin;
-  }
+  result.rows = rows.end - rows.begin;
+  result.columns = columns.end - columns.begin;
+  result.a.data += rows.begin * (problem.a.transposed ? 1 : problem.a.stride);
+  result.b.data += columns.begin * (problem.b.transposed ? problem.b.stride : 1);
+  result.y += rows.begin * problem.y_stride + columns.begin;
   return result;
 }
 
@@ -73,7 +92,8 @@ int threads_of(const ExecutionContext& context) {
 
 template void gemm(const GemmProblem<float>& problem);
 template void gemm(const GemmProblem<double>& problem);
-template GemmProblem<float> gemm_part(const GemmProblem<float>& problem, int64_t part, int64_t parts);
-template GemmProblem<double> gemm_part(const GemmProblem<double>& problem, int64_t part, int64_t parts);
+template GemmProblem<float> gemm_part(const GemmProblem<float>& problem, int64_t part, const GemmGrid& grid);
+template GemmProblem<double> gemm_part(const GemmProblem<double>& problem, int64_t part,
+                                       const GemmGrid& grid);
 
 }  // namespace bitnet::ops

@@ -28,14 +28,21 @@ struct GemmProblem {
 template <class Real>
 void gemm(const GemmProblem<Real>& problem);
 
-/// Parts into which a product may be split for so many threads; at least 1.
-[[nodiscard]] int64_t gemm_parts(int64_t rows, int64_t depth, int64_t columns, int threads);
+/// How a product is split: into parts by rows and by columns.
+struct GemmGrid {
+  int64_t by_rows = 1, by_columns = 1;
+  [[nodiscard]] int64_t parts() const { return by_rows * by_columns; }
+};
 
-/// Part `part` of `parts`, by rows or columns, whichever are more. Parts begin at multiples of 64, so that
-/// every tile of BLAS's kernels is the same whatever the split, and each is large enough to be computed by
-/// the same kernels as the whole: the bits do not depend on the split.
+/// As many parts as threads, or as there is work for.
+[[nodiscard]] GemmGrid gemm_grid(int64_t rows, int64_t depth, int64_t columns, int threads);
+
+/// Part `part` of the grid. Parts begin at multiples of 64, so that every tile of BLAS's kernels is the same
+/// whatever the split, and each is large enough to be computed by the same kernels as the whole: the bits do
+/// not depend on the split.
 template <class Real>
-[[nodiscard]] GemmProblem<Real> gemm_part(const GemmProblem<Real>& problem, int64_t part, int64_t parts);
+[[nodiscard]] GemmProblem<Real> gemm_part(const GemmProblem<Real>& problem, int64_t part,
+                                          const GemmGrid& grid);
 
 /// Threads that a context grants.
 [[nodiscard]] int threads_of(const ExecutionContext& context);

@@ -1,7 +1,8 @@
 #include "ops/contraction/geometry.h"
 
 #include "bitnet/core/error.h"
-#include "tensor/layout.h"
+
+#include <algorithm>
 
 #include <fmt/format.h>
 
@@ -13,15 +14,17 @@ std::span<const int64_t> leading(std::span<const int64_t> shape) {
   return shape.first(shape.size() < 2 ? 0 : shape.size() - 2);
 }
 
-std::vector<int64_t> offsets(const Tensor& tensor, const Shape& batch) {
-  // The matrices' first elements, as a tensor of the leading axes, broadcast.
-  Tensor first = tensor;
-  while (first.ndim() > static_cast<int>(leading(tensor.shape()).size())) first = first.select(-1, 0);
-  const Tensor all = first.expand(batch);
-  std::vector<int64_t> result;
-  for_each_offset(all.shape(), all.strides(), all.offset() - tensor.offset(),
-                  [&](int64_t offset) { result.push_back(offset); });
-  return result;
+/// The strides of [.., rows, columns], of which the last leading axis meets the last of `batch`.
+MatmulBatch::Side side_of(const Tensor& tensor, const MatmulBatch& batch) {
+  const auto shape = tensor.shape(), strides = tensor.strides();
+  MatmulBatch::Side side;
+  side.row_stride = strides[shape.size() - 2];
+  side.column_stride = strides[shape.size() - 1];
+  const size_t own = shape.size() - 2, missing = static_cast<size_t>(batch.axes) - own;
+  for (size_t axis = 0; axis < own; ++axis) {
+    side.strides[missing + axis] = shape[axis] == 1 ? 0 : strides[axis];
+  }
+  return side;
 }
 
 [[noreturn]] void wrong_shape(const OpCall& call, std::string_view wanted) {
@@ -76,6 +79,14 @@ Shape matmul_shape(std::span<const int64_t> a, std::span<const int64_t> b) {
   return shape;
 }
 
+int64_t MatmulBatch::offset(const Side& side, int64_t index) const {
+  int64_t result = 0;
+  for (auto axis = static_cast<size_t>(axes); axis-- > 0; index /= shape[axis]) {
+    result += index % shape[axis] * side.strides[axis];
+  }
+  return result;
+}
+
 MatmulBatch matmul_batch(const OpCall& call) {
   const Tensor a = call.inputs[0].ndim() == 1 ? call.inputs[0].unsqueeze(0) : call.inputs[0];
   const Tensor b = call.inputs[1].ndim() == 1 ? call.inputs[1].unsqueeze(1) : call.inputs[1];
@@ -83,30 +94,19 @@ MatmulBatch matmul_batch(const OpCall& call) {
   batch.rows = a.size(-2);
   batch.depth = a.size(-1);
   batch.columns = b.size(-1);
-  const auto strides = [](const Tensor& t, MatmulBatch::Side& side) {
-    side.row_stride = t.strides()[t.ndim() - 2];
-    side.column_stride = t.strides()[t.ndim() - 1];
-  };
-  if (call.output.numel() == 0) return batch;
-  // One matrix for all rows: [.., M, K] by [K, N] is one product of all rows.
-  if (b.ndim() == 2 && a.is_contiguous()) {
+  // One matrix b for all rows: [.., M, K] by [K, N] is one product.
+  if (b.ndim() == 2 && a.is_contiguous() && batch.columns > 0) {
     batch.rows = call.output.numel() / batch.columns;
-    batch.a = {batch.depth, 1, {0}};
-    strides(b, batch.b);
-    batch.b.offsets = {0};
-    batch.y = {batch.columns, 1, {0}};
+    batch.a = {batch.depth, 1, {}};
+    batch.b = side_of(b, batch);
     return batch;
   }
   const Shape shape = broadcast_shapes(leading(a.shape()), leading(b.shape()));
-  strides(a, batch.a);
-  strides(b, batch.b);
-  if (batch.depth > 0) {  // otherwise there is no first element
-    batch.a.offsets = offsets(a, shape);
-    batch.b.offsets = offsets(b, shape);
-  }
-  batch.y = {batch.columns, 1, {}};
-  const int64_t size = batch.rows * batch.columns;
-  for (int64_t i = 0; i < call.output.numel() / size; ++i) batch.y.offsets.push_back(i * size);
+  batch.axes = static_cast<int>(shape.size());
+  std::ranges::copy(shape, batch.shape.begin());
+  batch.count = element_count(shape);
+  batch.a = side_of(a, batch);
+  batch.b = side_of(b, batch);
   return batch;
 }
 

@@ -4,20 +4,27 @@
 
 #include "bitnet/ops/backend.h"
 
-#include <vector>
+#include <array>
+#include <span>
 
 namespace bitnet::ops {
 
-/// A batch of products y = a b: [rows, depth] by [depth, columns], by strides. Offsets of the matrices are in
-/// elements from the tensors' first.
+/// A batch of products y = a b: [rows, depth] by [depth, columns], by strides, all in elements. The matrices
+/// of y lie one behind the other.
 struct MatmulBatch {
-  int64_t rows = 0, depth = 0, columns = 0;
+  using Axes = std::array<int64_t, kMaxDims>;
   struct Side {
     int64_t row_stride = 0, column_stride = 0;
-    std::vector<int64_t> offsets;
+    Axes strides{};  ///< of the leading axes; 0 where broadcast
   };
-  Side a, b, y;
-  [[nodiscard]] int64_t count() const { return static_cast<int64_t>(y.offsets.size()); }
+  int64_t rows = 0, depth = 0, columns = 0;
+  int64_t count = 1;  ///< product of the leading axes
+  int axes = 0;
+  Axes shape{};
+  Side a, b;
+
+  /// Of matrix `index` of the batch, from the tensor's first element.
+  [[nodiscard]] int64_t offset(const Side& side, int64_t index) const;
 };
 
 /// The result's shape. Throws kShapeMismatch, kBroadcast.

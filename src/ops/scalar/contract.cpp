@@ -38,12 +38,10 @@ T narrowed(Sum<T> sum) {
 template <class T>
 void matmul(OpCall& call) {
   const MatmulBatch batch = matmul_batch(call);
-  for (int64_t m = 0; m < batch.count(); ++m) {
-    T* y = call.output.data<T>() + batch.y.offsets[m];
-    const T* a =
-        batch.depth == 0 ? nullptr : std::as_const(call.inputs[0]).template data<T>() + batch.a.offsets[m];
-    const T* b =
-        batch.depth == 0 ? nullptr : std::as_const(call.inputs[1]).template data<T>() + batch.b.offsets[m];
+  T* y = call.output.data<T>();
+  for (int64_t m = 0; m < batch.count; ++m) {
+    const T* a = std::as_const(call.inputs[0]).template data<T>() + batch.offset(batch.a, m);
+    const T* b = std::as_const(call.inputs[1]).template data<T>() + batch.offset(batch.b, m);
     for (int64_t i = 0; i < batch.rows; ++i) {
       for (int64_t j = 0; j < batch.columns; ++j) {
         Sum<T> sum = 0;
