@@ -4,6 +4,7 @@
 #include "bench_speed.h"
 #include "bench_startup.h"
 #include "bench_table.h"
+#include "bench_targets.h"
 #include "bitnet/core/error.h"
 #include "bitnet/core/memory.h"
 #include "bitnet/core/thread_pool.h"
@@ -26,6 +27,7 @@ constexpr const char* kFooter = R"(Examples:
   bitnet bench -m model.gguf -p 0 -n 64 --sequences 1,2,4,8
   bitnet bench -m model.gguf -p 0 -n 0 --startup --kernels
   bitnet bench -m model.gguf --compare today.json --threshold 3
+  bitnet bench targets
 
 ppN: N tokens appended at once from position 0 (prefill). tgN: N tokens appended one by one (decode);
 tgN@D: after D others; tgNxS: in S sequences at once, tokens of all counted. A count of 0 leaves a test out.)";
@@ -109,6 +111,36 @@ int bench(const BenchOptions& options, const CommonOptions& common) {
   return !earlier.is_null() && json["comparison"]["slower"] > 0 ? kExitSlower : kExitOk;
 }
 
+struct TensorBenchOptions {};
+struct TargetOptions {
+  bool quick = false;
+};
+
+int bench_tensor(const TensorBenchOptions& /*options*/, const CommonOptions& common) {
+  const Json json = measure_tensor_workload();
+  if (common.json) {
+    print_json(json);
+  } else {
+    write_out(tensor_table(json));
+  }
+  return kExitOk;
+}
+
+/// A goal that is missed is a finding, not a failure: the exit code stays 0.
+int bench_targets(const TargetOptions& options, const CommonOptions& common) {
+  const Json rows = measure_targets(options.quick);
+  if (common.json) {
+    print_json({{"cpu", cpu_features().model},
+                {"threads", ThreadPool::available()},
+                {"version", BITNET_VERSION},
+                {"build", BITNET_BUILD_TYPE},
+                {"targets", rows}});
+  } else {
+    write_out(targets_table(rows));
+  }
+  return kExitOk;
+}
+
 constexpr int64_t kMostTokens = int64_t{1} << 24;
 
 void add_list_option(CLI::App& command, const char* name, std::vector<int64_t>& list, const char* text) {
@@ -141,6 +173,18 @@ void add_bench_command(CLI::App& app, Program& program) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App& command = add_command(app, program, "bench", "Measure speed and memory", options, &bench);
   command.footer(kFooter);
+  CLI::App& tensor =
+      add_command(command, program, "tensor", "Run a transformer layer on general tensors and count copies",
+                  std::make_shared<TensorBenchOptions>(), &bench_tensor);
+  auto target_options = std::make_shared<TargetOptions>();
+  CLI::App& targets =
+      add_command(command, program, "targets", "Measure the tensor core's goals, each beside its baseline",
+                  target_options, &bench_targets);
+  targets.add_flag("--quick", target_options->quick, "Matrices up to 256 only, fewer repetitions");
+  command.final_callback([&program, options, &tensor, &targets] {
+    if (tensor.parsed() || targets.parsed()) return;  // theirs is the action
+    program.action = [&program, options] { return bench(*options, program.common); };
+  });
   add_model_option(command, program.common);
   add_isa_option(command, program.common);
   add_sparse_option(command, program.common);

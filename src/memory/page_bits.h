@@ -28,7 +28,8 @@ class PageBits {
     size_t count = 0;
     while (first < last) {
       const size_t bit = first % 64, bits = std::min(64 - bit, last - first);
-      count += static_cast<size_t>(std::popcount(~words_[first / 64] & ((~uint64_t{0} >> (64 - bits)) << bit)));
+      count +=
+          static_cast<size_t>(std::popcount(~words_[first / 64] & ((~uint64_t{0} >> (64 - bits)) << bit)));
       first += bits;
     }
     return count;

@@ -129,5 +129,24 @@ TEST_F(CliBench, CompareRefusesWhatIsNoResultOrHasNothingInCommon) {
   expect_error(with_model(quick({"--compare", write("other.json", R"({"rows": []})")})), 2, "none");
 }
 
+TEST_F(CliBench, TensorShowsWhichOperationsCopied) {
+  const ProgramResult result = run_program({"bench", "tensor", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  EXPECT_GE(json["zero_copy_percent"].get<double>(), 80.0);
+  EXPECT_GT(json["operations"].size(), 4U);
+}
+
+TEST_F(CliBench, TargetsAreMeasuredBesideTheirBaselines) {
+  const ProgramResult result = run_program({"bench", "targets", "--quick", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  EXPECT_GT(json["targets"].size(), 15U);
+  for (const Json& row : json["targets"]) {
+    EXPECT_THAT(row["result"].get<std::string>(), ::testing::AnyOf("pass", "fail", "not measured"));
+    EXPECT_FALSE(row["reached"].get<std::string>().empty()) << row["target"];
+  }
+}
+
 }  // namespace
 }  // namespace bitnet::testing
