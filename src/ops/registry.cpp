@@ -4,8 +4,9 @@
 #include "ops/host_backend.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <mutex>
-#include <shared_mutex>
 #include <string>
 
 #include <fmt/format.h>
@@ -13,34 +14,40 @@
 namespace bitnet {
 namespace {
 
+/// Grows only, so that readers need no lock: they see the first `count_`.
 class Registry {
  public:
   Registry() {
-    owned_.push_back(ops::make_blas_backend());
-    owned_.push_back(ops::make_simd_backend());
-    owned_.push_back(ops::make_scalar_backend());
+    add(ops::make_blas_backend());
+    add(ops::make_simd_backend());
+    add(ops::make_scalar_backend());
   }
   void add(std::unique_ptr<const Backend> backend) {
-    const std::unique_lock lock(mutex_);
-    for (const auto& other : owned_) {
-      if (other->name() == backend->name()) {
+    const std::lock_guard lock(mutex_);
+    const size_t count = count_.load(std::memory_order_relaxed);
+    for (size_t i = 0; i < count; ++i) {
+      if (owned_[i]->name() == backend->name()) {
         throw Error(ErrorCode::kConfiguration,
                     fmt::format("a back end named {} is registered already", backend->name()));
       }
     }
-    owned_.push_back(std::move(backend));
+    if (count == owned_.size()) {
+      throw Error(ErrorCode::kConfiguration, fmt::format("{} back ends are all that fit", count));
+    }
+    owned_[count] = std::move(backend);
+    count_.store(count + 1, std::memory_order_release);
   }
-  std::vector<const Backend*> all() const {
-    const std::shared_lock lock(mutex_);
-    std::vector<const Backend*> result;
-    result.reserve(owned_.size());
-    for (const auto& backend : owned_) result.push_back(backend.get());
+  BackendList all() const {
+    BackendList result;
+    const size_t count = count_.load(std::memory_order_acquire);
+    for (size_t i = 0; i < count; ++i) result.push_back(owned_[i].get());
     return result;
   }
 
  private:
-  mutable std::shared_mutex mutex_;
-  std::vector<std::unique_ptr<const Backend>> owned_;
+  std::mutex mutex_;
+  std::atomic<size_t> count_{0};
+  std::array<std::unique_ptr<const Backend>, BackendList::kCapacity> owned_;
 };
 
 Registry& registry() {
@@ -72,7 +79,7 @@ double rank(const OpCall& call, const Backend& backend) {
   return 0;
 }
 
-[[noreturn]] void throw_none(const OpCall& call, const std::vector<const Backend*>& all) {
+[[noreturn]] void throw_none(const OpCall& call, const BackendList& all) {
   std::string reasons;
   for (const Backend* backend : all) {
     const bool elsewhere = backend->device().type != call.output.device().type;
@@ -96,33 +103,35 @@ void register_backend(std::unique_ptr<const Backend> backend) {
   registry().add(std::move(backend));
 }
 
-std::vector<const Backend*> backends() {
+BackendList backends() {
   return registry().all();
 }
 
-std::vector<const Backend*> ranked_backends(const OpCall& call) {
-  const std::vector<const Backend*> all = backends();
-  std::vector<const Backend*> able;
+BackendList ranked_backends(const OpCall& call) {
+  const BackendList all = backends();
   const std::string& forced = call.context->backend;
-  const bool known =
-      std::any_of(all.begin(), all.end(), [&](const Backend* b) { return b->name() == forced; });
-  if (!forced.empty() && !known) {
+  if (!forced.empty() && std::none_of(all.begin(), all.end(), [&](auto* b) { return b->name() == forced; })) {
     throw Error(ErrorCode::kConfiguration, fmt::format("no back end is named {}", forced),
                 "backends() lists those of this build");
   }
+  BackendList able;
+  std::array<double, BackendList::kCapacity> ranks{};
   for (const Backend* backend : all) {
-    if (!forced.empty() && backend->name() != forced) continue;
-    if (computes(*backend, call)) able.push_back(backend);
+    if ((!forced.empty() && backend->name() != forced) || !computes(*backend, call)) continue;
+    const double own = rank(call, *backend);
+    able.push_back(backend);
+    size_t at = able.size() - 1;  // inserted in order; among equals the higher priority first
+    for (; at > 0; --at) {
+      const bool before =
+          own < ranks[at - 1] || (own == ranks[at - 1] && backend->priority() > able[at - 1]->priority());
+      if (!before) break;
+      ranks[at] = ranks[at - 1];
+      able.begin()[at] = able[at - 1];
+    }
+    ranks[at] = own;
+    able.begin()[at] = backend;
   }
   if (able.empty()) throw_none(call, all);
-  if (able.size() == 1) return able;
-  std::vector<std::pair<double, const Backend*>> ranks;
-  ranks.reserve(able.size());
-  for (const Backend* backend : able) ranks.emplace_back(rank(call, *backend), backend);
-  std::stable_sort(ranks.begin(), ranks.end(), [](const auto& a, const auto& b) {
-    return a.first != b.first ? a.first < b.first : a.second->priority() > b.second->priority();
-  });
-  std::transform(ranks.begin(), ranks.end(), able.begin(), [](const auto& entry) { return entry.second; });
   return able;
 }
 

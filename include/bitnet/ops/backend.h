@@ -70,12 +70,32 @@ class Backend {
   virtual void run(OpCall& call) const = 0;
 };
 
-/// Adds a back end for the rest of the process. Throws kConfiguration if the name is taken. Thread-safe.
+/// A few back ends, held inline: choosing costs no allocation.
+class BackendList {
+ public:
+  static constexpr size_t kCapacity = 16;
+  void push_back(const Backend* backend) { entries_[size_++] = backend; }
+  [[nodiscard]] size_t size() const { return size_; }
+  [[nodiscard]] bool empty() const { return size_ == 0; }
+  [[nodiscard]] const Backend* operator[](size_t i) const { return entries_[i]; }
+  [[nodiscard]] const Backend* front() const { return entries_[0]; }
+  [[nodiscard]] const Backend** begin() { return entries_.data(); }
+  [[nodiscard]] const Backend** end() { return entries_.data() + size_; }
+  [[nodiscard]] const Backend* const* begin() const { return entries_.data(); }
+  [[nodiscard]] const Backend* const* end() const { return entries_.data() + size_; }
+
+ private:
+  std::array<const Backend*, kCapacity> entries_{};
+  size_t size_ = 0;
+};
+
+/// Adds a back end for the rest of the process. Throws kConfiguration if the name is taken or the list full.
+/// Thread-safe.
 void register_backend(std::unique_ptr<const Backend> backend);
 /// All of them, in order of registration. The pointers stay valid.
-[[nodiscard]] std::vector<const Backend*> backends();
+[[nodiscard]] BackendList backends();
 /// Those that can compute the call, best first by the context's strategy; one if the context forces it.
 /// Throws kUnsupported, with each back end's reason, if there is none; kConfiguration for an unknown name.
-[[nodiscard]] std::vector<const Backend*> ranked_backends(const OpCall& call);
+[[nodiscard]] BackendList ranked_backends(const OpCall& call);
 
 }  // namespace bitnet
