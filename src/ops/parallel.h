@@ -6,8 +6,8 @@
 
 namespace bitnet::ops {
 
-/// Below so many elements a fork costs more than it gives (benchmarks/ops: tensor_performance).
-inline constexpr int64_t kParallelElements = 1 << 16;
+/// Below so many elements a fork costs more than it gives (threads/add of benchmarks/ops/tensor_performance).
+inline constexpr int64_t kParallelElements = 1 << 18;
 
 /// body(begin, end) over [0, count) in multiples of `grain`, on threads if `elements` in all are worth it.
 template <class Body>

@@ -234,7 +234,7 @@ TEST(Table, ResultsDoNotDependOnThreads) {
   ThreadPool three(3), one(1);
   for (const OpInfo& info : op_table()) {
     if (info.family == OpFamily::kIndexing || info.op == Op::kRope) continue;
-    const Case given = make_case(info, std::vector<int64_t>{5, 40000}, DType::kF32, random);
+    const Case given = make_case(info, std::vector<int64_t>{5, 60000}, DType::kF32, random);
     Case reduced = given;
     if (info.family == OpFamily::kReduction) reduced.params.axis_count = 2, reduced.params.axes = {0, 1};
     ExecutionContext alone, together;

@@ -96,11 +96,12 @@ void compare_loop(int64_t n, std::byte* const* operands, const int64_t* strides)
   const auto bytes = [&](auto u, auto v) HWY_ATTR {
     return hn::DemoteTo(byte, hn::IfThenElseZero(hn::RebindMask(word, compare<op>(u, v)), hn::Set(word, 1)));
   };
+  Cursor<T> p = a.cursor(), q = b.cursor();
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(bytes(a.next(), b.next()), byte, y + i);
+  for (; i + lanes <= n; i += lanes) hn::StoreU(bytes(p.next(), q.next()), byte, y + i);
   if (i >= n) return;
   uint8_t rest[HWY_MAX_BYTES];
-  hn::StoreU(bytes(a.rest(n - i), b.rest(n - i)), byte, rest);
+  hn::StoreU(bytes(a.rest(i, n - i), b.rest(i, n - i)), byte, rest);
   std::memcpy(y + i, rest, static_cast<size_t>(n - i));
 }
 

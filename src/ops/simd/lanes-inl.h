@@ -68,48 +68,64 @@ HWY_INLINE void store(hn::Vec<D> v, D d, T* to) {
   }
 }
 
+/// Where an operand is read next. Passed by value, so that it stays in registers: stores of vectors may alias
+/// anything that has an address.
+template <class T>
+struct Cursor {
+  const T* at;
+  int64_t step;
+  HWY_INLINE hn::Vec<Tag<T>> next() {
+    const auto v = load(Tag<T>(), at);
+    at += step;
+    return v;
+  }
+};
+
 /// An operand of stride 0 or 1, read a vector at a time: of stride 0 from a vector full of it.
 template <class T>
 class Reader {
  public:
   Reader(const std::byte* data, int64_t stride)
-      : at_(reinterpret_cast<const T*>(data)),
+      : first_(reinterpret_cast<const T*>(data)),
         step_(stride == 0 ? 0 : static_cast<int64_t>(hn::Lanes(Tag<T>()))) {
     if (stride != 0) return;
-    for (T& element : buffer_) element = *at_;
-    at_ = buffer_;
+    for (T& element : buffer_) element = *first_;
+    first_ = buffer_;
   }
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
-  HWY_INLINE hn::Vec<Tag<T>> next() {
-    const auto v = load(Tag<T>(), at_);
-    at_ += step_;
-    return v;
-  }
-  /// The last n < Lanes elements, and ones beyond them.
-  HWY_INLINE hn::Vec<Tag<T>> rest(int64_t n) {
-    if (step_ != 0) std::memcpy(buffer_, at_, static_cast<size_t>(n) * sizeof(T));
+  [[nodiscard]] HWY_INLINE Cursor<T> cursor() const { return {first_, step_}; }
+  /// The n < Lanes elements from element `begin` on, and any beyond them.
+  HWY_INLINE hn::Vec<Tag<T>> rest(int64_t begin, int64_t n) {
+    if (step_ != 0) std::memcpy(buffer_, first_ + begin, static_cast<size_t>(n) * sizeof(T));
     return load(Tag<T>(), buffer_);
   }
 
  private:
-  const T* at_;
+  const T* first_;
   int64_t step_;
   T buffer_[HWY_MAX_BYTES / sizeof(Wide<T>)] = {};
 };
 
-/// y[i] = f(next of each reader). Writes exactly n elements.
-template <class T, class F, class... Readers>
-HWY_INLINE void map(int64_t n, std::byte* result, F&& f, Readers&... readers) {
+/// The whole vectors of map; returns how many elements they are.
+template <class T, class F, class... Cursors>
+HWY_INLINE int64_t map_vectors(int64_t n, T* y, F&& f, Cursors... cursors) {
   const Tag<T> d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto* y = reinterpret_cast<T*>(result);
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) store<T>(f(readers.next()...), d, y + i);
+  for (; i + lanes <= n; i += lanes) store<T>(f(cursors.next()...), d, y + i);
+  return i;
+}
+
+/// y[i] = f(element i of each reader). Writes exactly n elements.
+template <class T, class F, class... Readers>
+HWY_INLINE void map(int64_t n, std::byte* result, F&& f, Readers&... readers) {
+  auto* y = reinterpret_cast<T*>(result);
+  const int64_t i = map_vectors<T>(n, y, f, readers.cursor()...);
   if (i >= n) return;
   T buffer[HWY_MAX_BYTES / sizeof(Wide<T>)];
-  store<T>(f(readers.rest(n - i)...), d, buffer);
+  store<T>(f(readers.rest(i, n - i)...), Tag<T>(), buffer);
   std::memcpy(y + i, buffer, static_cast<size_t>(n - i) * sizeof(T));
 }
 
