@@ -119,7 +119,7 @@ void* HybridMemoryPool::try_allocate(size_t bytes, size_t alignment, bool zero) 
   });
   if (asked_system) impl.system_requests.fetch_add(1, std::memory_order_relaxed);
   if (block == nullptr) return nullptr;
-  if (impl.source->host_accessible()) memory::unpoison(block, bytes);
+  if (memory::kPoisons && impl.source->host_accessible()) memory::unpoison(block, bytes);
   if (zero && !zeroed) impl.source->zero(block, bytes);
   return block;
 }
@@ -167,7 +167,7 @@ void* HybridMemoryPool::allocate_zeroed_raw(size_t bytes, size_t alignment) {
 void HybridMemoryPool::give_back(void* pointer, size_t bytes, size_t alignment) noexcept {
   Impl& impl = *impl_;
   const uint32_t size_class = cached_class(bytes, alignment);
-  if (impl.source->host_accessible())
+  if (memory::kPoisons && impl.source->host_accessible())
     memory::poison(pointer, size_class == kNoClass ? bytes : memory::class_bytes(size_class));
   with_cache(*this, impl.shared, impl.shared_mutex, [&](ThreadCache& cache) {
     if (cache.trim_epoch != impl.trim_epoch.load(std::memory_order_relaxed)) impl.flush_all(cache);

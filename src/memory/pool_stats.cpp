@@ -104,6 +104,10 @@ LeakReport HybridMemoryPool::leak_candidates(double min_age_seconds) const {
   return impl_->tracker.live(0, min_age_seconds);
 }
 
+std::vector<TimelineEvent> HybridMemoryPool::timeline() const {
+  return impl_->tracker.timeline();
+}
+
 std::string HybridMemoryPool::timeline_json() const {
   return impl_->tracker.timeline_json();
 }

@@ -24,6 +24,8 @@ namespace {
 /// blocks under a budget of their own.
 constexpr size_t kSmallBinBytes = size_t{32} << 10;
 constexpr size_t kMediumBudget = size_t{2} << 20;
+/// The lines of the pool's counters are not to be passed around for less.
+constexpr int64_t kPublishedBytes = int64_t{1} << 20;
 
 constexpr uint32_t capacity_of(uint32_t size_class) {
   const size_t bytes = class_bytes(size_class);
@@ -135,12 +137,13 @@ void HybridMemoryPool::Impl::flush_all(ThreadCache& cache) noexcept {
   cache.trim_epoch = trim_epoch.load(std::memory_order_relaxed);
 }
 
-/// Lets the pool's peak see what this thread has allocated.
+/// Lets the pool's peak see what this thread has allocated, if that is much.
 void HybridMemoryPool::Impl::publish(ThreadCache& cache) noexcept {
   const auto now = static_cast<int64_t>(cache.allocated_bytes.load(std::memory_order_relaxed) -
                                         cache.freed_bytes.load(std::memory_order_relaxed));
-  const int64_t change = now - std::exchange(cache.published_bytes, now);
-  if (change == 0) return;
+  const int64_t change = now - cache.published_bytes;
+  if (change > -kPublishedBytes && change < kPublishedBytes) return;
+  cache.published_bytes = now;
   const int64_t live = published_bytes.fetch_add(change, std::memory_order_relaxed) + change;
   int64_t peak = peak_bytes.load(std::memory_order_relaxed);
   while (live > peak && !peak_bytes.compare_exchange_weak(peak, live, std::memory_order_relaxed)) {
@@ -150,7 +153,6 @@ void HybridMemoryPool::Impl::publish(ThreadCache& cache) noexcept {
 /// A thread ends: its blocks go home, its counters stay.
 void HybridMemoryPool::Impl::retire(ThreadCache& cache) noexcept {
   flush_all(cache);
-  publish(cache);
   const std::scoped_lock lock(caches_mutex, shared_mutex);
   std::erase(caches, &cache);
   for (uint32_t c = 0; c < kClasses; ++c) {
@@ -160,6 +162,7 @@ void HybridMemoryPool::Impl::retire(ThreadCache& cache) noexcept {
   add(shared.allocated_bytes, cache.allocated_bytes.load(std::memory_order_relaxed));
   add(shared.freed_bytes, cache.freed_bytes.load(std::memory_order_relaxed));
   shared.published_bytes += cache.published_bytes;
+  publish(shared);
 }
 
 uint32_t PoolThreads::acquire_slot() {

@@ -159,6 +159,22 @@ AllocationTrace training_trace(const TrainingTraceOptions& options) {
   return std::move(writer.trace);
 }
 
+AllocationTrace trace_of(std::span<const TimelineEvent> timeline) {
+  AllocationTrace trace;
+  std::unordered_map<const void*, uint32_t> live;
+  uint32_t next = 0;
+  for (const TimelineEvent& event : timeline) {
+    if (!event.freed) {
+      live[event.address] = next;
+      trace.events.push_back({next++, event.bytes});
+    } else if (const auto found = live.find(event.address); found != live.end()) {
+      trace.events.push_back({found->second, -1});
+      live.erase(found);
+    }
+  }
+  return trace;
+}
+
 double ReplayResult::held_over_live() const {
   return peak_live_bytes > 0 ? static_cast<double>(held_at_peak_bytes) / static_cast<double>(peak_live_bytes)
                              : 1;

@@ -167,48 +167,56 @@ LeakReport Tracker::live(uint64_t since, double min_age_seconds) const {
   return report;
 }
 
-template <class Body>
-void Tracker::for_each_event(Body&& body) const {
+std::vector<TimelineEvent> Tracker::events_in_order() const {
+  std::vector<TimelineEvent> events;
+  events.reserve(events_.size());
   const size_t oldest = events_.size() < capacity_ || capacity_ == 0 ? 0 : event_count_ % capacity_;
   for (size_t i = 0; i < events_.size(); ++i) {
     const Event& event = events_[(oldest + i) % events_.size()];
-    body(event, tags_.empty() ? std::string() : tags_[event.tag].tag);
+    // A free without a record has tag 0, which exists only if some allocation was recorded.
+    events.push_back({event.time_us, event.block, event.bytes, event.live_bytes,
+                      tags_.empty() ? std::string() : tags_[event.tag].tag, event.thread, event.freed});
   }
+  return events;
+}
+
+std::vector<TimelineEvent> Tracker::timeline() const {
+  const std::lock_guard lock(mutex_);
+  return events_in_order();
 }
 
 std::string Tracker::timeline_json() const {
   const std::lock_guard lock(mutex_);
   nlohmann::json events = nlohmann::json::array();
-  for_each_event([&events](const Event& event, const std::string& tag) {
+  for (const TimelineEvent& event : events_in_order()) {
     events.push_back({{"time_us", event.time_us},
                       {"kind", event.freed ? "free" : "allocate"},
-                      {"address", fmt::format("{}", event.block)},
+                      {"address", fmt::format("{}", event.address)},
                       {"bytes", event.bytes},
-                      {"tag", tag},
+                      {"tag", event.tag},
                       {"thread", event.thread},
                       {"live_bytes", event.live_bytes}});
-  });
+  }
   return nlohmann::json{{"dropped", event_count_ - events_.size()}, {"events", std::move(events)}}.dump(
       -1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 std::string Tracker::timeline_chrome_trace() const {
-  const std::lock_guard lock(mutex_);
   nlohmann::json events = nlohmann::json::array();
-  for_each_event([&events](const Event& event, const std::string& tag) {
+  for (const TimelineEvent& event : timeline()) {
     events.push_back({{"name", "live bytes"},
                       {"ph", "C"},
                       {"pid", 1},
                       {"ts", event.time_us},
                       {"args", {{"live_bytes", event.live_bytes}}}});
-    events.push_back({{"name", (event.freed ? "free " : "allocate ") + tag},
+    events.push_back({{"name", (event.freed ? "free " : "allocate ") + event.tag},
                       {"ph", "i"},
                       {"s", "t"},
                       {"pid", 1},
                       {"tid", event.thread},
                       {"ts", event.time_us},
-                      {"args", {{"bytes", event.bytes}, {"address", fmt::format("{}", event.block)}}}});
-  });
+                      {"args", {{"bytes", event.bytes}, {"address", fmt::format("{}", event.address)}}}});
+  }
   return nlohmann::json{{"traceEvents", std::move(events)}, {"displayTimeUnit", "ns"}}.dump(
       -1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

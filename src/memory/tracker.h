@@ -31,6 +31,7 @@ class Tracker {
   [[nodiscard]] std::vector<TagStats> tags() const;
   /// Live blocks with sequence > since and at least that age.
   [[nodiscard]] LeakReport live(uint64_t since, double min_age_seconds) const;
+  [[nodiscard]] std::vector<TimelineEvent> timeline() const;
   [[nodiscard]] std::string timeline_json() const;
   [[nodiscard]] std::string timeline_chrome_trace() const;
 
@@ -54,8 +55,7 @@ class Tracker {
   };
   uint32_t intern(std::string_view tag);
   void note(const void* block, size_t bytes, uint32_t tag, bool freed) noexcept;
-  template <class Body>
-  void for_each_event(Body&& body) const;
+  [[nodiscard]] std::vector<TimelineEvent> events_in_order() const;
 
   const size_t capacity_;
   mutable std::mutex mutex_;

@@ -1,5 +1,8 @@
 #include "bitnet/memory/trace.h"
 
+#include <span>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 namespace bitnet {
@@ -34,6 +37,28 @@ TEST(Trace, IsTheSameEachTimeAndBadOnesAreRefused) {
   EXPECT_THROW(replay(uncounted, a), Error);
   EXPECT_THROW((void)training_trace({.layers = 0}), Error);
   EXPECT_THROW((void)training_trace({.steps = 3, .warm_up_steps = 3}), Error);
+}
+
+TEST(Trace, WhatOnePoolRecordsAnotherPlays) {
+  HybridMemoryPool recorded({.tracking = TrackingLevel::kDetailed}), played;
+  void* lost = recorded.allocate_raw(50);
+  for (int i = 0; i < 3; ++i) {
+    void* a = recorded.allocate_raw(5000);
+    void* b = recorded.allocate_raw(100'000);
+    recorded.deallocate_raw(a, 5000);
+    recorded.deallocate_raw(b, 100'000);
+  }
+  const std::vector<TimelineEvent> timeline = recorded.timeline();
+  ASSERT_EQ(timeline.size(), 13u);
+  const ReplayResult result = replay(played, trace_of(timeline));
+  EXPECT_EQ(result.peak_live_bytes, recorded.stats().peak_live_bytes);
+  EXPECT_EQ(played.stats().allocations, 7u);
+  EXPECT_EQ(played.stats().live_blocks, 0);  // what was live at the end is freed
+  // From the middle: the first event then frees a block that nobody knows.
+  const AllocationTrace rest = trace_of(std::span(timeline).subspan(3));
+  EXPECT_EQ(rest.events.size(), 8u);
+  EXPECT_EQ(replay(played, rest).peak_live_bytes, 105'000);
+  recorded.deallocate_raw(lost, 50);
 }
 
 }  // namespace

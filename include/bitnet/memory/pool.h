@@ -114,8 +114,9 @@ class HybridMemoryPool {
   [[nodiscard]] uint64_t allocation_sequence() const;
   /// Live blocks of at least that age: suspects, not proof.
   [[nodiscard]] LeakReport leak_candidates(double min_age_seconds) const;
-  /// The last events, oldest first: {"dropped": n, "events": [{"time_us", "kind", "address", "bytes", "tag",
-  /// "thread", "live_bytes"}]}.
+  /// The last events of kDetailed and kDebug, oldest first.
+  [[nodiscard]] std::vector<TimelineEvent> timeline() const;
+  /// {"dropped": n, "events": [{"time_us", "kind", "address", "bytes", "tag", "thread", "live_bytes"}]}
   [[nodiscard]] std::string timeline_json() const;
   /// The same for chrome://tracing and Perfetto: a counter of live bytes and an instant event per allocation.
   [[nodiscard]] std::string timeline_chrome_trace() const;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace bitnet {
@@ -34,6 +35,10 @@ struct TrainingTraceOptions {
 /// with their temporaries, frees them backwards beside the gradients' temporaries, and scatters small blocks
 /// (shapes, norms, metadata) in between. Deterministic.
 [[nodiscard]] AllocationTrace training_trace(const TrainingTraceOptions& options = {});
+
+/// What a pool has recorded (HybridMemoryPool::timeline), to be played again; frees of blocks from before are
+/// left out.
+[[nodiscard]] AllocationTrace trace_of(std::span<const TimelineEvent> timeline);
 
 struct ReplayResult {
   double success_after_warm_up = 0;  ///< share of allocations served without asking the system

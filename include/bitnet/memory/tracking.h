@@ -29,7 +29,7 @@ struct PoolStats {
 
   // kStandard and up.
   int64_t live_bytes = 0;       ///< as asked for
-  int64_t peak_live_bytes = 0;  ///< exact from kDetailed; below, each thread may have had up to 2 MB more
+  int64_t peak_live_bytes = 0;  ///< exact from kDetailed; below, each thread may have had up to 4 MB more
   int64_t live_blocks = 0;
   uint64_t allocations = 0, frees = 0;
   uint64_t system_requests = 0;  ///< allocations for which memory was mapped, or fresh pages taken
@@ -57,6 +57,17 @@ struct BlockRecord {
   double age_seconds = 0;
   uint64_t sequence = 0;           ///< number of its allocation among the tracked ones
   std::vector<std::string> stack;  ///< kDebug: innermost first
+};
+
+/// An allocation, or the end of one.
+struct TimelineEvent {
+  double time_us = 0;  ///< since the pool was made
+  const void* address = nullptr;
+  int64_t bytes = 0;
+  int64_t live_bytes = 0;  ///< after it
+  std::string tag;
+  uint32_t thread = 0;  ///< numbered as they appear
+  bool freed = false;
 };
 
 struct LeakReport {
