@@ -157,29 +157,29 @@ AlignedBuffer random_bytes(int64_t count) {
 }
 
 void scan_q6_k(benchmark::State& state, const KernelTable& table, Shape shape, int64_t tokens) {
-  const int64_t row_bytes = shape.cols / 256 * 210;
-  AlignedBuffer weights(static_cast<size_t>(shape.rows * row_bytes));
-  const AlignedBuffer row = random_floats(shape.cols);
-  for (int64_t r = 0; r < shape.rows; ++r) {
-    const std::span packed(weights.data() + r * row_bytes, static_cast<size_t>(row_bytes));
-    if (r == 0) {
-      quantize_row(DType::kQ6_K, {row.as<float>(), static_cast<size_t>(shape.cols)}, packed);
-    } else {
-      std::memcpy(packed.data(), weights.data(), packed.size());
-    }
-  }
-  const AlignedBuffer x = random_bytes(2 * tokens * shape.cols);
+  const int64_t blocks = shape.cols / 256, groups = shape.rows / 16;
+  const int64_t group_bytes = (blocks * (3328 + 32) + 63) / 64 * 64;
+  AlignedBuffer weights(static_cast<size_t>(groups * group_bytes));
+  Random random(5);
+  for (int64_t i = 0; i < blocks * 3328; ++i) weights.as<uint8_t>()[i] = static_cast<uint8_t>(random());
+  for (int64_t i = 0; i < blocks * 16; ++i)
+    weights.as<uint16_t>()[blocks * 1664 + i] = static_cast<uint16_t>(random() & 0x3fff);
+  for (int64_t g = 1; g < groups; ++g)
+    std::memcpy(weights.data() + g * group_bytes, weights.data(), static_cast<size_t>(group_bytes));
+  const AlignedBuffer x = random_bytes(tokens * shape.cols);
   const AlignedBuffer floats = random_floats(tokens * shape.cols / 16);
+  const std::vector<int32_t> offsets(static_cast<size_t>(tokens * shape.cols / 16), 1000);
   AlignedBuffer y(static_cast<size_t>(2 * tokens * shape.rows) * sizeof(float)), expected(y.size());
   ScanQ6KArgs args = {.weights = weights.as<uint8_t>(),
-                      .row_bytes = row_bytes,
+                      .group_bytes = group_bytes,
                       .cols = shape.cols,
-                      .first_row = 0,
-                      .last_row = 37,
+                      .first_group = 0,
+                      .last_group = 2,
                       .tokens = tokens,
-                      .x = x.as<int16_t>(),
+                      .hi = x.as<int8_t>(),
+                      .lo = x.as<int8_t>(),
                       .x_stride = shape.cols,
-                      .offset = floats.as<float>(),
+                      .offset = offsets.data(),
                       .weight = floats.as<float>(),
                       .sub_block_stride = shape.cols / 16,
                       .y = nullptr,
@@ -193,7 +193,7 @@ void scan_q6_k(benchmark::State& state, const KernelTable& table, Shape shape, i
   run(scalar_table(), expected);
   run(table, y);
   if (!same(y, expected)) return state.SkipWithError("result differs from scalar");
-  args.last_row = shape.rows;
+  args.last_group = groups;
   for (auto _ : state) {
     run(table, y);
     benchmark::ClobberMemory();

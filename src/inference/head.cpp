@@ -21,7 +21,8 @@ Head::Head(const Model::Impl& model, Executor executor, bool exact_only)
       executor_(executor),
       exact_only_(exact_only),
       normed_(scratch<float>(kMaxTokens * round_up(model.head.cols, 16))),
-      scan_(model.head, model.int8_head ? &*model.int8_head : nullptr, executor.table, kMaxTokens),
+      scan_(model.head.cols, model.int8_head ? &*model.int8_head : nullptr,
+            model.q6_head ? &*model.q6_head : nullptr, executor.table, kMaxTokens),
       workers_(static_cast<size_t>(executor.pool.size())),
       always_(kMaxTokens) {
   normed_rows_ = {normed_.as<float>(), round_up(model.head.cols, 16)};
@@ -162,10 +163,11 @@ void Head::compute_rows(int64_t token, std::span<Candidate> run) {
   for (size_t i = 0; i < run.size(); ++i) run[i].logit = y[i];
 }
 
-/// An int8 head stands beside the file's, of which rows here and there are read: gives the file's pages back
-/// before both together take more memory than the file's alone would.
+/// A copy of the head stands beside the file's, of which rows here and there are read: gives the file's pages
+/// back before both together take more memory than the file's alone would, or a little more.
 void Head::limit_resident(std::span<const Candidate> computed) {
-  if (!model_.int8_head) return;
+  const int64_t copy_bytes = model_.head_copy_bytes();
+  if (copy_bytes == 0) return;
   const DenseMatrix& head = model_.head;
   const auto bytes = static_cast<int64_t>(head.bytes.size());
   touched_.resize(static_cast<size_t>(bytes / kWindowBytes + 2));
@@ -178,7 +180,7 @@ void Head::limit_resident(std::span<const Candidate> computed) {
       touched_[window] = true;
     }
   }
-  if (resident_ <= bytes - model_.int8_head->bytes()) return;
+  if (resident_ <= std::max(bytes - copy_bytes, bytes / 32)) return;
   MappedFile::drop_resident(head.bytes);
   touched_.assign(touched_.size(), false);
   resident_ = 0;

@@ -10,7 +10,7 @@ namespace {
 constexpr int64_t kSubBlock = 16;
 constexpr double kUnit = 0x1p-24;  // the relative error of one f32 rounding
 constexpr int32_t kBase = 254, kInt8Limit = kBase * 127 + 126, kQ6Limit = 16383;
-// What the f32 sums of bounds themselves round, and their f64 terms: (cols / 256 + 8) * 2^-24 < 2^-15 for
+// What the f32 sums of bounds themselves round, and their f64 terms: (cols / 256 + 24) * 2^-24 < 2^-15 for
 // cols < 2^16.
 constexpr double kRoundUp = 1 + 0x1p-14;
 
@@ -34,15 +34,13 @@ HeadActivations::HeadActivations(Format format, int64_t cols, int64_t max_tokens
       cols_(cols),
       stride_((cols + 63) / 64 * 64),
       sub_blocks_((cols + kSubBlock - 1) / kSubBlock),
+      hi_(static_cast<size_t>(max_tokens * stride_)),
+      lo_(static_cast<size_t>(max_tokens * stride_)),
       token_(static_cast<size_t>(max_tokens)) {
-  const auto places = static_cast<size_t>(max_tokens * stride_);
   if (format == Format::kInt8) {
-    hi_ = AlignedBuffer(places);
-    lo_ = AlignedBuffer(places);
     hi_sums_.resize(token_.size());
     lo_sums_.resize(token_.size());
   } else {
-    q_ = AlignedBuffer(places * sizeof(int16_t));
     offsets_.resize(static_cast<size_t>(max_tokens * sub_blocks_));
     weights_.resize(offsets_.size());
   }
@@ -96,23 +94,25 @@ void HeadActivations::split_q6_k(int64_t token, std::span<const float> x, float 
   state.scale = largest / static_cast<float>(kQ6Limit);
   const double inverse = 1.0 / state.scale;
   const double exact_kernel = gamma(static_cast<double>(cols_) / 16 + 5);
-  const double scan = gamma(static_cast<double>(cols_) / 256 + 7);
-  int16_t* out = q_.as<int16_t>() + token * stride_;
+  const double scan = gamma(static_cast<double>(cols_) / 256 + 18);
+  int8_t* hi = hi_.as<int8_t>() + token * stride_;
+  int8_t* lo = lo_.as<int8_t>() + token * stride_;
   for (int64_t j = 0; j < sub_blocks_; ++j) {
     int32_t sum = 0;
     double magnitude = 0, difference = 0;
     for (int64_t i = j * kSubBlock; i < (j + 1) * kSubBlock; ++i) {
       const float value = x[static_cast<size_t>(i)];
       const int32_t q = rounded(value, inverse, kQ6Limit);
-      out[64 * (i / 64) + 32 * (i % 16 / 8) + 8 * (i % 64 / 16) + i % 8] = static_cast<int16_t>(q);
+      lo[i] = static_cast<int8_t>(q & 127);
+      hi[i] = static_cast<int8_t>((q - lo[i]) / 128);
       sum += q;
       magnitude += std::fabs(value);
       difference += std::fabs(value - double{state.scale} * q);
     }
     const auto place = static_cast<size_t>(token * sub_blocks_ + j);
-    offsets_[place] = static_cast<float>(-32 * sum);
+    offsets_[place] = -32 * sum;
     weights_[place] = round_up_to_float(32 * (difference + exact_kernel * magnitude) +
-                                        95 * scan * (magnitude + difference));
+                                        32 * scan * (magnitude + difference));
   }
 }
 

@@ -4,17 +4,14 @@
 
 namespace bitnet {
 
-HeadScan::HeadScan(const DenseMatrix& head, const Int8Head* int8_head, const kernels::KernelTable& table,
-                   int64_t max_tokens)
-    : head_(head),
+HeadScan::HeadScan(int64_t cols, const Int8Head* int8_head, const Q6Head* q6_head,
+                   const kernels::KernelTable& table, int64_t max_tokens)
+    : cols_(cols),
       int8_head_(int8_head),
+      q6_head_(q6_head),
       table_(table),
       activations_(int8_head != nullptr ? HeadActivations::Format::kInt8 : HeadActivations::Format::kQ6K,
-                   head.cols, max_tokens) {}
-
-bool HeadScan::possible() const {
-  return int8_head_ != nullptr || (head_.dtype == DType::kQ6_K && head_.cols < (1 << 16));
-}
+                   cols, max_tokens) {}
 
 void HeadScan::intervals(int64_t first_row, int64_t last_row, int64_t tokens, int64_t stride, float* lower,
                          float* upper) const {
@@ -38,13 +35,14 @@ void HeadScan::intervals(int64_t first_row, int64_t last_row, int64_t tokens, in
 
 void HeadScan::scan_q6_k(int64_t first_row, int64_t last_row, int64_t tokens, int64_t stride, float* y,
                          float* bound) const {
-  table_.scan_q6_k({.weights = reinterpret_cast<const uint8_t*>(head_.bytes.data()),
-                    .row_bytes = head_.row_bytes,
-                    .cols = head_.cols,
-                    .first_row = first_row,
-                    .last_row = last_row,
+  table_.scan_q6_k({.weights = q6_head_->weights(),
+                    .group_bytes = q6_head_->group_bytes(),
+                    .cols = cols_,
+                    .first_group = first_row / Q6Head::kGroupRows,
+                    .last_group = (last_row + Q6Head::kGroupRows - 1) / Q6Head::kGroupRows,
                     .tokens = tokens,
-                    .x = activations_.q(),
+                    .hi = activations_.hi(),
+                    .lo = activations_.lo(),
                     .x_stride = activations_.stride(),
                     .offset = activations_.offsets(),
                     .weight = activations_.weights(),

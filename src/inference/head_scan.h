@@ -1,8 +1,8 @@
 #pragma once
 
-#include "inference/dense_matrix.h"
 #include "inference/head_activations.h"
 #include "inference/int8_head.h"
+#include "inference/q6_head.h"
 #include "kernels/kernel_table.h"
 
 #include <cstdint>
@@ -10,16 +10,16 @@
 
 namespace bitnet {
 
-/// Intervals that surely hold the logits which dense_matmul computes, from integer arithmetic over a Q6_K
-/// head as it stands in the file, or over an int8 head (docs/NUMERICS.md has the proof).
+/// Intervals that surely hold the logits which dense_matmul computes, from integer arithmetic over a
+/// copy of the head (docs/NUMERICS.md has the proof).
 class HeadScan {
  public:
-  /// `int8_head` may be null.
-  HeadScan(const DenseMatrix& head, const Int8Head* int8_head, const kernels::KernelTable& table,
+  /// At most one of `int8_head` and `q6_head` is not null.
+  HeadScan(int64_t cols, const Int8Head* int8_head, const Q6Head* q6_head, const kernels::KernelTable& table,
            int64_t max_tokens);
 
-  /// Whether the head's type has a scan.
-  [[nodiscard]] bool possible() const;
+  /// Whether there is a copy to scan.
+  [[nodiscard]] bool possible() const { return int8_head_ != nullptr || q6_head_ != nullptr; }
   /// Takes token t's hidden state [cols]. False if it is not finite or out of scale.
   [[nodiscard]] bool set(int64_t token, std::span<const float> x) { return activations_.split(token, x); }
   /// lower[t * stride + n - first_row] <= logit of row n <= upper[...] for the first `tokens` tokens; NaN
@@ -34,8 +34,9 @@ class HeadScan {
   void scan_i8(int64_t first_row, int64_t last_row, int64_t tokens, int64_t stride, float* y,
                float* bound) const;
 
-  const DenseMatrix& head_;
+  int64_t cols_;
   const Int8Head* int8_head_;
+  const Q6Head* q6_head_;
   const kernels::KernelTable& table_;
   HeadActivations activations_;
 };

@@ -3,6 +3,7 @@
 #include "bitnet/core/error.h"
 #include "bitnet/core/mapped_file.h"
 #include "bitnet/core/thread_pool.h"
+#include "inference/executor.h"
 #include "inference/model_impl.h"
 
 #include <algorithm>
@@ -18,12 +19,18 @@ namespace {
 /// Repacks linear layers into the kernels' layout on all threads, reporting progress.
 class Packer {
  public:
-  Packer(const Checkpoint& checkpoint, const LoadOptions& options)
-      : checkpoint_(checkpoint), options_(options), pool_(options.threads) {
+  /// Makes `arena` large enough for all linear layers in any layout.
+  Packer(const Checkpoint& checkpoint, const LoadOptions& options, Arena& arena)
+      : checkpoint_(checkpoint), options_(options), arena_(arena), pool_(options.threads) {
+    constexpr int64_t kHugePage = int64_t{2} << 20;
+    int64_t bytes = 0;
     for (const std::string& name : checkpoint.linear_names()) {
       const TernarySource& source = checkpoint.linear(name);
       total_ += source.rows() * source.cols();
+      bytes += round_up(source.rows(), PackedTernary::kLineRows) *
+               round_up(source.cols(), PackedTernary::kBlockCols) / 4;
     }
+    arena_ = Arena(static_cast<size_t>(round_up(bytes, kHugePage)));
   }
 
   Linear load(int64_t layer, const char* name, TernaryLayout layout = TernaryLayout::kBlocks) {
@@ -41,7 +48,7 @@ class Packer {
   PackedTernary pack(const std::string& name, TernaryLayout layout) {
     const TernarySource& source = checkpoint_.linear(name);
     const int64_t rows = source.rows(), cols = source.cols();
-    PackedTernary packed(rows, cols, layout);
+    PackedTernary packed(rows, cols, layout, &arena_);
     const int64_t group_rows = packed.group_rows();
     pool_.for_range(packed.groups(), 1, [&](int64_t begin, int64_t end) {
       std::vector<int8_t> trits(static_cast<size_t>(group_rows * cols));
@@ -62,6 +69,7 @@ class Packer {
 
   const Checkpoint& checkpoint_;
   const LoadOptions& options_;
+  Arena& arena_;
   ThreadPool pool_;
   int64_t done_ = 0, total_ = 0;
 };
@@ -107,6 +115,13 @@ int64_t packed_bytes(const Layer& layer) {
   return bytes;
 }
 
+void copy_head(Model::Impl& impl, int threads) {
+  ThreadPool pool(threads);
+  if (Int8Head::suits(impl.head)) impl.int8_head.emplace(impl.head, pool, MappedFile::drop_resident);
+  if (Q6Head::suits(impl.head)) impl.q6_head.emplace(impl.head, pool, MappedFile::drop_resident);
+  impl.weight_bytes += impl.head_copy_bytes();
+}
+
 }  // namespace
 
 Model::Model() = default;
@@ -124,14 +139,10 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& path, cons
     }
     impl.embedding = dense_matrix(impl.checkpoint.dense("token_embd.weight"));
     impl.head = config.tied_head ? impl.embedding : dense_matrix(impl.checkpoint.dense("output.weight"));
-    if (Int8Head::suits(impl.head)) {
-      ThreadPool pool(options.threads);
-      impl.int8_head.emplace(impl.head, pool, MappedFile::drop_resident);
-      impl.weight_bytes += impl.int8_head->bytes();
-    }
+    if (options.head_copy) copy_head(impl, options.threads);
     impl.output_norm = read_dense(impl.checkpoint.dense("output_norm.weight"));
     impl.inv_freq = rope_inv_freq(config);
-    Packer packer(impl.checkpoint, options);
+    Packer packer(impl.checkpoint, options, impl.linear_weights);
     impl.weight_bytes += static_cast<int64_t>(impl.embedding.bytes.size());
     // Squared ReLU makes exact zeros; SiLU makes none.
     const bool sparse = options.sparse && config.activation == Activation::kRelu2;
@@ -169,8 +180,8 @@ int64_t Model::decode_bytes() const {
   const auto embedding = static_cast<int64_t>(impl_->embedding.bytes.size());
   const auto head = static_cast<int64_t>(impl_->head.bytes.size());
   const int64_t beside_layers = embedding + (config().tied_head ? 0 : head);
-  if (!impl_->int8_head) return impl_->weight_bytes - beside_layers + head;
-  return impl_->weight_bytes - beside_layers;  // the int8 head is read instead of the stored one
+  if (impl_->head_copy_bytes() == 0) return impl_->weight_bytes - beside_layers + head;
+  return impl_->weight_bytes - beside_layers;  // the copy is read instead of the stored one
 }
 DType Model::head_type() const {
   return impl_->head.dtype;

@@ -220,29 +220,32 @@ struct AttentionMergeArgs {
   int64_t rows, head_dim;
 };
 
-/// Approximate products with rows [first_row, last_row) of a Q6_K matrix, and a sum from which their error is
-/// bounded (docs/NUMERICS.md). Activation x[i] in [-16383, 16383] stands at place 64 (i / 64) + 32 (i % 16 /
-/// 8)
-/// + 8 (i % 64 / 16) + i % 8: of every 64, the first eight of each 16 come first. A row is cols / 256 blocks
-/// of 16 sub-blocks j with int8 scales s[j], one d and codes c[i] in [0, 63]; offset and weight hold a float
-/// for each sub-block. Over lanes l < 16, block by block:
-///   H[l] = sum s[i / 16] c[i] x[i] over the i of the block with 4 (i / 16 % 4) + i % 8 / 2 = l
-///   y[l] = fma(d, fma(s[l], offset[l], float(H[l])), y[l])
-///   bound[l] = fma(|d s[l]|, weight[l], bound[l])
-/// and y, bound = tree(lanes). int32 bound: 16 * 128 * 63 * 16383 < 2^31. Callers give offset = -32 sum x of
-/// the sub-block. Rows of x are 64-byte aligned, x_stride a multiple of 32.
+/// Approximate products with groups [first_group, last_group) of 16 rows each of a Q6_K matrix, and a sum
+/// from which their error is bounded (docs/NUMERICS.md). Of each 256 columns b of a group there are, 3328 b
+/// bytes from its begin, 16 units of 192 bytes with the codes of 16 columns, then int8 scales s[j][16 rows]
+/// of those columns j; behind all of them, d[b][16 rows] as f16. Groups are group_bytes apart, a multiple
+/// of 64. Column k of row r of a unit is a code in [0, 63]: for k < 12 the lower six bits of byte 64 (k / 4)
+/// + 4 r + k % 4, else the upper two bits of the three bytes 64 u + 4 r + k % 4, u = 0, 1, 2, the lowest
+/// first. Activations are x[i] = 128 hi[i] + lo[i], |x| <= 16383, lo in [0, 127]; offset and weight hold a
+/// number for each 16 columns j. For each row, over the 16 j of a block of 256 from Y = B = 0, then over the
+/// blocks:
+///   Y = fma(s_j, float(offset_j + sum c x), Y);  B = fma(|s_j|, weight_j, B)
+///   y = fma(d, Y, y);  bound = fma(|d|, B, bound)
+/// Callers give offset = -32 sum x, with which the integer is below 2^23: exact in f32. All 16 rows of a
+/// group are written. Rows of hi and lo are 64-byte aligned, x_stride a multiple of 64.
 struct ScanQ6KArgs {
-  const uint8_t* weights;
-  int64_t row_bytes;
+  const uint8_t* weights;  ///< of group 0
+  int64_t group_bytes;
   int64_t cols;
-  int64_t first_row, last_row;
+  int64_t first_group, last_group;
   int64_t tokens;
-  const int16_t* x;
+  const int8_t* hi;
+  const int8_t* lo;
   int64_t x_stride;
-  const float* offset;
+  const int32_t* offset;
   const float* weight;
   int64_t sub_block_stride;  ///< of offset and weight, from token to token
-  float* y;                  ///< of first_row
+  float* y;                  ///< of the first row of first_group
   float* bound;
   int64_t y_stride;
 };

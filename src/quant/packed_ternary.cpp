@@ -134,11 +134,13 @@ std::string_view to_string(TernaryLayout layout) {
   }
 }
 
-PackedTernary::PackedTernary(int64_t rows, int64_t cols, TernaryLayout layout)
+PackedTernary::PackedTernary(int64_t rows, int64_t cols, TernaryLayout layout, Arena* arena)
     : rows_(checked_dimension(rows, "rows")),
       cols_(checked_dimension(cols, "columns")),
       layout_(layout),
-      buffer_(static_cast<size_t>(bytes())),
+      buffer_(arena == nullptr ? static_cast<size_t>(bytes()) : 0),
+      codes_(arena == nullptr ? buffer_.data()
+                              : arena->allocate<std::byte>(static_cast<size_t>(bytes())).data()),
       scales_(static_cast<size_t>(groups() * group_rows())) {}
 
 void PackedTernary::set_group(int64_t group, std::span<const int8_t> trits, std::span<const float> scales) {
@@ -155,13 +157,13 @@ void PackedTernary::set_group(int64_t group, std::span<const int8_t> trits, std:
   const int64_t blocks = padded_cols() / kBlockCols;
   switch (layout_) {
     case TernaryLayout::kBlocks:
-      store_words(rows, blocks, 4, kBlockBytes, buffer_.data() + group * group_bytes());
+      store_words(rows, blocks, 4, kBlockBytes, codes_ + group * group_bytes());
       break;
     case TernaryLayout::kRows:
-      store_words(rows, blocks, stride(), 4, buffer_.data() + group * group_bytes());
+      store_words(rows, blocks, stride(), 4, codes_ + group * group_bytes());
       break;
     case TernaryLayout::kColumns:
-      store_columns(rows, blocks, stride(), buffer_.data() + group * kLineRows / 4);
+      store_columns(rows, blocks, stride(), codes_ + group * kLineRows / 4);
       break;
   }
   if (rows.bad()) {

@@ -73,7 +73,10 @@ class HeadProblem {
     ThreadPool pool(2);
     std::optional<Int8Head> int8_head;
     if (Int8Head::suits(head_)) int8_head.emplace(head_, pool, [](std::span<const std::byte>) {});
-    HeadScan scan(head_, int8_head ? &*int8_head : nullptr, table, tokens_);
+    std::optional<Q6Head> q6_head;
+    if (Q6Head::suits(head_)) q6_head.emplace(head_, pool, [](std::span<const std::byte>) {});
+    HeadScan scan(head_.cols, int8_head ? &*int8_head : nullptr, q6_head ? &*q6_head : nullptr, table,
+                  tokens_);
     EXPECT_TRUE(scan.possible());
     for (int64_t t = 0; t < tokens_; ++t) {
       const std::span x(x_.as<float>() + t * stride_, static_cast<size_t>(head_.cols));

@@ -41,7 +41,10 @@ class PackedTernary {
 
   PackedTernary() = default;
   /// The part of memory that a group fills is unspecified until its set_group(); it is not touched before.
-  PackedTernary(int64_t rows, int64_t cols, TernaryLayout layout = TernaryLayout::kBlocks);
+  /// With an arena, which then must outlive the matrix, its codes lie there: matrices one after the other
+  /// fill huge pages that single ones would only begin.
+  PackedTernary(int64_t rows, int64_t cols, TernaryLayout layout = TernaryLayout::kBlocks,
+                Arena* arena = nullptr);
 
   [[nodiscard]] TernaryLayout layout() const { return layout_; }
   [[nodiscard]] int64_t rows() const { return rows_; }
@@ -58,7 +61,7 @@ class PackedTernary {
   [[nodiscard]] int64_t stride() const {
     return layout_ == TernaryLayout::kColumns ? groups() * kLineRows / 4 : padded_cols() / 4;
   }
-  [[nodiscard]] const uint8_t* data() const { return buffer_.as<uint8_t>(); }
+  [[nodiscard]] const uint8_t* data() const { return reinterpret_cast<const uint8_t*>(codes_); }
   /// One scale per row, padded with zeros to whole groups: W = trit * scale.
   [[nodiscard]] const float* row_scales() const { return scales_.data(); }
 
@@ -72,7 +75,8 @@ class PackedTernary {
  private:
   int64_t rows_ = 0, cols_ = 0;
   TernaryLayout layout_ = TernaryLayout::kBlocks;
-  AlignedBuffer buffer_;
+  AlignedBuffer buffer_;  ///< empty with an arena
+  std::byte* codes_ = nullptr;
   std::vector<float> scales_;
 };
 

@@ -21,10 +21,6 @@ V load_kv(const uint16_t* p) {
 }
 
 // Calls body(first, count constant) for tiles of kTile, 4, 2 and 1 that cover [0, queries).
-template <int kCount>
-struct Count {
-  static constexpr int value = kCount;
-};
 template <class V, int kTile, class Body>
 inline __attribute__((always_inline)) void for_query_tiles(int64_t queries, Body body) {
   int64_t i = 0;

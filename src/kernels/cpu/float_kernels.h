@@ -18,6 +18,12 @@ namespace bitnet::kernels {
 
 inline constexpr int64_t kLanes = 16;
 
+// A number of things as a type.
+template <int kCount>
+struct Count {
+  static constexpr int value = kCount;
+};
+
 // The first n (< 16) elements and zeros: the tail of a row, read without touching what follows it.
 template <class V>
 V load_part(const float* p, int64_t n) {

@@ -2,70 +2,87 @@
 
 // Scans of an output head with integer arithmetic (kernel_table.h), written once over a vector type V
 // (float_kernels.h) and a policy I of the instruction set. I provides
-//   Q6Sum, Q6Half, half(unit, h) -> weights s c of half a block, add(sum, half, x), lanes(sum) -> V;
-//   I8Sum: 16 int32 row sums; add(sum, block of 64 bytes, four activations); rows(sum, sum of activations) ->
-//   V.
+//   Q6Unit, load_q6(unit): codes of 16 columns; products(codes, hi, lo, offset) -> V: offset + sum c (128 hi
+//   + lo) of each row; I8Sum: 16 int32 row sums; add(sum, block of 64 bytes, four activations); rows(sum, sum
+//   of activations) -> V.
 
 #include "kernels/cpu/float_kernels.h"
 
 namespace bitnet::kernels {
 
-inline constexpr int64_t kQ6BlockCols = 256, kQ6BlockBytes = 210, kQ6Scales = 192, kQ6Scale = 208;
-inline constexpr int64_t kScanGroupRows = 16, kScanBlockBytes = 64;
+inline constexpr int64_t kQ6Units = 16, kQ6UnitBytes = 192, kQ6BlockCols = 256, kQ6BlockBytes = 3328;
+inline constexpr int64_t kScanGroupRows = 16;
 inline constexpr float kScanBase = 254.0f;
 // How far ahead of itself a scan asks for memory (kernels_benchmark, scan/*/tokens:1).
 inline constexpr int64_t kPrefetchBytes = 4096;
 
+template <class V>
+V magnitude(V v) {
+  return V::max(v, V::sub(V::zero(), v));
+}
+
+// Block `block` of a group: adds d Y to y and |d| B to bound (kernel_table.h).
 template <class V, class I, int kTokens>
-void scan_q6_k_row(const ScanQ6KArgs& a, int64_t row, int64_t token) {
-  const uint8_t* w = a.weights + row * a.row_bytes;
-  V y[kTokens], bound[kTokens];
-  BITNET_UNROLL for (int t = 0; t < kTokens; ++t) y[t] = bound[t] = V::zero();
-  for (int64_t col = 0; col < a.cols; col += kQ6BlockCols, w += kQ6BlockBytes) {
+inline __attribute__((always_inline)) void add_q6_k_block(const ScanQ6KArgs& a, const uint8_t* group,
+                                                          int64_t block, int64_t token, V (&y)[kTokens],
+                                                          V (&bound)[kTokens]) {
+  const uint8_t* unit = group + block * kQ6BlockBytes;
+  const auto* scales = reinterpret_cast<const int8_t*>(unit + kQ6Units * kQ6UnitBytes);
+  V sum[kTokens], slack[kTokens];
+  BITNET_UNROLL for (int t = 0; t < kTokens; ++t) sum[t] = slack[t] = V::zero();
+  for (int64_t j = block * kQ6Units; j < (block + 1) * kQ6Units; ++j, unit += kQ6UnitBytes) {
     // A hint: never a fault.
-    BITNET_UNROLL for (int64_t i = 0; i < kQ6BlockBytes; i += 64) __builtin_prefetch(w + kPrefetchBytes + i);
-    typename I::Q6Sum sum[kTokens];
-    BITNET_UNROLL for (int t = 0; t < kTokens; ++t) I::clear(sum[t]);
-    BITNET_UNROLL for (int h = 0; h < 2; ++h) {
-      const typename I::Q6Half half = I::half(w, h);
-      BITNET_UNROLL for (int t = 0; t < kTokens; ++t)
-          I::add(sum[t], half, a.x + (token + t) * a.x_stride + col + 128 * h);
-    }
-    const V scale = V::from_i8(reinterpret_cast<const int8_t*>(w + kQ6Scales));
-    const V d = V::broadcast(V::f16_to_f32(static_cast<uint16_t>(w[kQ6Scale] | (w[kQ6Scale + 1] << 8))));
-    const V step = V::mul(d, scale), magnitude = V::max(step, V::sub(V::zero(), step));
+    BITNET_UNROLL for (int64_t i = 0; i < kQ6UnitBytes; i += 64)
+        __builtin_prefetch(unit + kPrefetchBytes + i);
+    const typename I::Q6Unit codes = I::load_q6(unit);
+    const V scale = V::from_i8(scales + j % kQ6Units * kScanGroupRows), size = magnitude(scale);
     BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {
-      const int64_t sub_block = (token + t) * a.sub_block_stride + col / kLanes;
-      y[t] = V::fma(d, V::fma(scale, V::load(a.offset + sub_block), I::lanes(sum[t])), y[t]);
-      bound[t] = V::fma(magnitude, V::load(a.weight + sub_block), bound[t]);
+      const int64_t x = (token + t) * a.x_stride + j * kLanes, of_unit = (token + t) * a.sub_block_stride + j;
+      sum[t] = V::fma(scale, I::products(codes, a.hi + x, a.lo + x, a.offset[of_unit]), sum[t]);
+      slack[t] = V::fma(size, V::broadcast(a.weight[of_unit]), slack[t]);
     }
   }
+  const auto* steps = reinterpret_cast<const uint16_t*>(group + a.cols / kQ6BlockCols * kQ6BlockBytes);
+  const V step = V::load_f16(steps + block * kScanGroupRows), size = magnitude(step);
   BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {
-    const int64_t out = (token + t) * a.y_stride + row - a.first_row;
-    a.y[out] = y[t].reduce_add();
-    a.bound[out] = bound[t].reduce_add();
+    y[t] = V::fma(step, sum[t], y[t]);
+    bound[t] = V::fma(size, slack[t], bound[t]);
   }
 }
 
-// Rows in pieces that an L2 cache holds, because several tokens' activations fill an L1 cache: four tokens
-// take a whole piece before the next four do (kernels_benchmark, scan/q6_k/*/tokens:8).
 template <class V, class I, int kTokens>
-void scan_q6_k_rows(const ScanQ6KArgs& a, int64_t first, int64_t last, int64_t token) {
-  for (int64_t row = first; row < last; ++row) scan_q6_k_row<V, I, kTokens>(a, row, token);
+void scan_q6_k_group(const ScanQ6KArgs& a, int64_t group, int64_t token) {
+  V y[kTokens], bound[kTokens];
+  BITNET_UNROLL for (int t = 0; t < kTokens; ++t) y[t] = bound[t] = V::zero();
+  for (int64_t block = 0; block < a.cols / kQ6BlockCols; ++block)
+    add_q6_k_block<V, I, kTokens>(a, a.weights + group * a.group_bytes, block, token, y, bound);
+  BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {
+    const int64_t out = (token + t) * a.y_stride + (group - a.first_group) * kScanGroupRows;
+    y[t].store(a.y + out);
+    bound[t].store(a.bound + out);
+  }
+}
+
+// body(token, count constant) for tokens in fours, twos and ones: a group's weights stay in a cache between
+// them.
+template <class Body>
+inline __attribute__((always_inline)) void for_scan_tokens(int64_t tokens, Body body) {
+  int64_t token = 0;
+  for (; token + 4 <= tokens; token += 4) body(token, Count<4>{});
+  if (token + 2 <= tokens) {
+    body(token, Count<2>{});
+    token += 2;
+  }
+  if (token < tokens) body(token, Count<1>{});
 }
 
 template <class V, class I>
 void scan_q6_k(const ScanQ6KArgs& a) {
-  constexpr int64_t kRows = 64;
-  for (int64_t first = a.first_row; first < a.last_row; first += kRows) {
-    const int64_t last = a.last_row - first < kRows ? a.last_row : first + kRows;
-    int64_t token = 0;
-    for (; token + 4 <= a.tokens; token += 4) scan_q6_k_rows<V, I, 4>(a, first, last, token);
-    if (token + 2 <= a.tokens) {
-      scan_q6_k_rows<V, I, 2>(a, first, last, token);
-      token += 2;
-    }
-    if (token < a.tokens) scan_q6_k_rows<V, I, 1>(a, first, last, token);
+  for (int64_t group = a.first_group; group < a.last_group; ++group) {
+    for_scan_tokens(
+        a.tokens, [&](int64_t token, auto count) __attribute__((always_inline)) {
+          scan_q6_k_group<V, I, decltype(count)::value>(a, group, token);
+        });
   }
 }
 
@@ -111,13 +128,10 @@ void scan_i8_group(const ScanI8Args& a, int64_t group, int64_t token) {
 template <class V, class I>
 void scan_i8(const ScanI8Args& a) {
   for (int64_t group = a.first_group; group < a.last_group; ++group) {
-    int64_t token = 0;
-    for (; token + 4 <= a.tokens; token += 4) scan_i8_group<V, I, 4>(a, group, token);
-    if (token + 2 <= a.tokens) {
-      scan_i8_group<V, I, 2>(a, group, token);
-      token += 2;
-    }
-    if (token < a.tokens) scan_i8_group<V, I, 1>(a, group, token);
+    for_scan_tokens(
+        a.tokens, [&](int64_t token, auto count) __attribute__((always_inline)) {
+          scan_i8_group<V, I, decltype(count)::value>(a, group, token);
+        });
   }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// The integers of a head scan with vpmaddwd and vpmaddubsw (scan_kernels.h).
+// The integers of a head scan with vpmaddubsw (scan_kernels.h).
 
 #include "kernels/cpu/avx2/f32x16.h"
 #include "kernels/cpu/float_kernels.h"
@@ -13,43 +13,39 @@ namespace bitnet::kernels::avx2 {
 namespace {
 
 struct Scan {
-  // Products scale * code <= 128 * 63 as int16: the high half of (256 scale) (256 code). Unpacking bytes to
-  // words leaves the first eight weights of each sub-block in one register and the other eight in the next,
-  // as the lanes of kernel_table.h want it.
-  struct Q6Half {
-    __m256i weights[8];
+  struct Q6Unit {
+    __m256i four[4][2];  // columns, of 8 rows each
   };
-  struct Q6Sum {
-    __m256i part[2];
-  };
-  static void clear(Q6Sum& sum) { sum.part[0] = sum.part[1] = _mm256_setzero_si256(); }
-  static Q6Half half(const uint8_t* unit, int h) {
-    __m256i codes[4];
-    unpack_half(unit + 64 * h, unit + 128 + 32 * h, codes);
-    // A byte below each scale: the shuffle's index 0x80 gives zero.
-    const __m256i scales =
-        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(unit + 192)));
-    const __m256i lane = _mm256_inserti128_si256(_mm256_set1_epi16(0x0080), _mm_set1_epi16(0x0180), 1);
-    Q6Half half;
-    BITNET_UNROLL for (int c = 0; c < 4; ++c) {
-      const auto first = static_cast<int16_t>((8 * h + 2 * c) << 8);
-      const __m256i index = _mm256_add_epi16(lane, _mm256_set1_epi16(first));
-      const __m256i scale = _mm256_shuffle_epi8(scales, index), zero = _mm256_setzero_si256();
-      half.weights[2 * c] = _mm256_mulhi_epi16(_mm256_unpacklo_epi8(zero, codes[c]), scale);
-      half.weights[2 * c + 1] = _mm256_mulhi_epi16(_mm256_unpackhi_epi8(zero, codes[c]), scale);
+  static Q6Unit load_q6(const uint8_t* unit) {
+    const __m256i six = _mm256_set1_epi8(63), upper = _mm256_set1_epi8(3);
+    Q6Unit codes;
+    BITNET_UNROLL for (int h = 0; h < 2; ++h) {
+      // Shifts of 16-bit lanes let bits of neighbouring bytes in, which the masks take out.
+      __m256i last = _mm256_setzero_si256();
+      BITNET_UNROLL for (int u = 2; u >= 0; --u) {
+        const __m256i bytes = load(unit + 64 * u + 32 * h);
+        codes.four[u][h] = _mm256_and_si256(bytes, six);
+        last =
+            _mm256_or_si256(_mm256_slli_epi16(last, 2), _mm256_and_si256(_mm256_srli_epi16(bytes, 6), upper));
+      }
+      codes.four[3][h] = last;
     }
-    return half;
+    return codes;
   }
-  static void add(Q6Sum& sum, const Q6Half& half, const int16_t* x) {
-    BITNET_UNROLL for (int c = 0; c < 4; ++c) {
-      const int16_t* first = x + 64 * (c / 2) + 16 * (c % 2);
-      __m256i& part = sum.part[c % 2];
-      part = _mm256_add_epi32(part, _mm256_madd_epi16(half.weights[2 * c], load(first)));
-      part = _mm256_add_epi32(part, _mm256_madd_epi16(half.weights[2 * c + 1], load(first + 32)));
+  // Two vpmaddubsw fit int16: 2 * 2 * 63 * 128 = 32256.
+  static F32x16 products(const Q6Unit& codes, const int8_t* hi, const int8_t* lo, int32_t offset) {
+    __m256i sum[2] = {_mm256_set1_epi32(offset), _mm256_set1_epi32(offset)};
+    BITNET_UNROLL for (int h = 0; h < 2; ++h) {
+      BITNET_UNROLL for (int u = 0; u < 4; u += 2) {
+        const auto eight = [&](const int8_t* q) {
+          return _mm256_add_epi16(_mm256_maddubs_epi16(codes.four[u][h], broadcast4(q + 4 * u)),
+                                  _mm256_maddubs_epi16(codes.four[u + 1][h], broadcast4(q + 4 * u + 4)));
+        };
+        sum[h] = _mm256_add_epi32(sum[h], _mm256_madd_epi16(eight(hi), _mm256_set1_epi16(128)));
+        sum[h] = _mm256_add_epi32(sum[h], _mm256_madd_epi16(eight(lo), _mm256_set1_epi16(1)));
+      }
     }
-  }
-  static F32x16 lanes(const Q6Sum& sum) {
-    return {_mm256_cvtepi32_ps(sum.part[0]), _mm256_cvtepi32_ps(sum.part[1])};
+    return {_mm256_cvtepi32_ps(sum[0]), _mm256_cvtepi32_ps(sum[1])};
   }
 
   struct I8Sum {
@@ -69,9 +65,7 @@ struct Scan {
   }
   // |w| * (sign(w) q): vpmaddubsw cannot saturate, 2 * 127 * 127 = 32258.
   static void add(I8Sum& sum, const I8Block& block, const int8_t* four) {
-    int32_t activations;
-    __builtin_memcpy(&activations, four, sizeof activations);
-    const __m256i q = _mm256_set1_epi32(activations);
+    const __m256i q = broadcast4(four);
     BITNET_UNROLL for (int h = 0; h < 2; ++h) {
       const __m256i two = _mm256_maddubs_epi16(block.magnitude[h], _mm256_sign_epi8(q, block.weight[h]));
       sum.half[h] = _mm256_add_epi32(sum.half[h], _mm256_madd_epi16(two, _mm256_set1_epi16(1)));
@@ -86,18 +80,10 @@ struct Scan {
 
  private:
   static __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-  // Half a block: 64 bytes of low nibbles and 32 bytes of high pairs. Shifts of 16-bit lanes let bits of
-  // neighbouring bytes in, which the masks take out.
-  static void unpack_half(const uint8_t* low, const uint8_t* high, __m256i* codes) {
-    const __m256i nibble = _mm256_set1_epi8(15), pair = _mm256_set1_epi8(48);
-    const __m256i first = load(low), second = load(low + 32), pairs = load(high);
-    const auto join = [&](__m256i a, __m256i b) {
-      return _mm256_or_si256(_mm256_and_si256(a, nibble), _mm256_and_si256(b, pair));
-    };
-    codes[0] = join(first, _mm256_slli_epi16(pairs, 4));
-    codes[1] = join(second, _mm256_slli_epi16(pairs, 2));
-    codes[2] = join(_mm256_srli_epi16(first, 4), pairs);
-    codes[3] = join(_mm256_srli_epi16(second, 4), _mm256_srli_epi16(pairs, 2));
+  static __m256i broadcast4(const int8_t* q) {
+    int32_t four;
+    __builtin_memcpy(&four, q, sizeof four);
+    return _mm256_set1_epi32(four);
   }
 };
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// The integers of a head scan with vpdpbusd and vpdpwssd (scan_kernels.h).
+// The integers of a head scan with vpdpbusd (scan_kernels.h).
 
 #include "kernels/cpu/avx512vnni/f32x16.h"
 #include "kernels/cpu/float_kernels.h"
@@ -13,40 +13,31 @@ namespace bitnet::kernels::avx512vnni {
 namespace {
 
 struct Scan {
-  // Products scale * code <= 128 * 63 as int16: the high half of (256 scale) (256 code). Unpacking bytes to
-  // words leaves the first eight weights of each sub-block in one register and the other eight in the next,
-  // as the lanes of kernel_table.h want it.
-  struct Q6Half {
-    __m512i weights[4];
+  struct Q6Unit {
+    __m512i four[4];  // columns, of 16 rows
   };
-  struct Q6Sum {
-    __m512i chain[2];
-  };
-  static void clear(Q6Sum& sum) { sum.chain[0] = sum.chain[1] = _mm512_setzero_si512(); }
-  static Q6Half half(const uint8_t* unit, int h) {
-    __m512i codes[2];
-    unpack_half(unit + 64 * h, unit + 128 + 32 * h, codes);
-    // A byte below each scale: the shuffle's index 0x80 gives zero.
-    const __m512i scales =
-        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(unit + 192)));
-    const __m512i lane =
-        _mm512_inserti64x4(_mm512_castsi256_si512(pairs_of(0x0080, 0x0180)), pairs_of(0x0280, 0x0380), 1);
-    Q6Half half;
-    BITNET_UNROLL for (int c = 0; c < 2; ++c) {
-      const auto first = static_cast<int16_t>((8 * h + 4 * c) << 8);
-      const __m512i index = _mm512_add_epi16(lane, _mm512_set1_epi16(first));
-      const __m512i scale = _mm512_shuffle_epi8(scales, index), zero = _mm512_setzero_si512();
-      half.weights[2 * c] = _mm512_mulhi_epi16(_mm512_unpacklo_epi8(zero, codes[c]), scale);
-      half.weights[2 * c + 1] = _mm512_mulhi_epi16(_mm512_unpackhi_epi8(zero, codes[c]), scale);
+  static Q6Unit load_q6(const uint8_t* unit) {
+    const __m512i six = _mm512_set1_epi8(63);
+    Q6Unit codes;
+    __m512i bytes[3];
+    BITNET_UNROLL for (int u = 0; u < 3; ++u) {
+      bytes[u] = _mm512_loadu_si512(unit + 64 * u);
+      codes.four[u] = _mm512_and_si512(bytes[u], six);
     }
-    return half;
+    // Shifts of 16-bit lanes let bits of neighbouring bytes in, which the selections take out.
+    const __m512i first = _mm512_srli_epi16(bytes[0], 6), second = _mm512_srli_epi16(bytes[1], 4),
+                  third = _mm512_srli_epi16(bytes[2], 2);
+    const __m512i lower = select(_mm512_set1_epi8(3), first, second);
+    codes.four[3] = _mm512_and_si512(select(_mm512_set1_epi8(15), lower, third), six);
+    return codes;
   }
-  static void add(Q6Sum& sum, const Q6Half& half, const int16_t* x) {
-    BITNET_UNROLL for (int i = 0; i < 4; ++i) sum.chain[i % 2] =
-        _mm512_dpwssd_epi32(sum.chain[i % 2], half.weights[i], _mm512_loadu_si512(x + 32 * i));
-  }
-  static F32x16 lanes(const Q6Sum& sum) {
-    return {_mm512_cvtepi32_ps(_mm512_add_epi32(sum.chain[0], sum.chain[1]))};
+  static F32x16 products(const Q6Unit& codes, const int8_t* hi, const int8_t* lo, int32_t offset) {
+    __m512i high = _mm512_setzero_si512(), low = _mm512_set1_epi32(offset);
+    BITNET_UNROLL for (int u = 0; u < 4; ++u) {
+      add(high, codes.four[u], hi + 4 * u);
+      add(low, codes.four[u], lo + 4 * u);
+    }
+    return {_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 7), low))};
   }
 
   using I8Sum = __m512i;
@@ -63,24 +54,9 @@ struct Scan {
   }
 
  private:
-  static __m256i pairs_of(int low, int high) {
-    return _mm256_inserti128_si256(_mm256_set1_epi16(static_cast<int16_t>(low)),
-                                   _mm_set1_epi16(static_cast<int16_t>(high)), 1);
-  }
-  // Half a block: 64 bytes of low nibbles and 32 bytes of high pairs give codes of two registers. Shifts of
-  // 16-bit lanes let bits of neighbouring bytes in, which the masks take out.
-  static void unpack_half(const uint8_t* low, const uint8_t* high, __m512i* codes) {
-    const __m512i nibbles = _mm512_loadu_si512(low);
-    const __m512i pairs = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(high)));
-    const __m512i right = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(2), 1);
-    const __m512i left = _mm512_sub_epi16(_mm512_set1_epi16(4), right);
-    codes[0] = join(nibbles, _mm512_sllv_epi16(pairs, left));
-    codes[1] = join(_mm512_srli_epi16(nibbles, 4), _mm512_srlv_epi16(pairs, right));
-  }
-  static __m512i join(__m512i nibble, __m512i pair) {
-    constexpr int kSelect = 0xca;  // a ? b : c, bit by bit
-    const __m512i bits = _mm512_ternarylogic_epi32(_mm512_set1_epi8(15), nibble, pair, kSelect);
-    return _mm512_and_si512(bits, _mm512_set1_epi8(63));
+  // mask ? a : b, bit by bit
+  static __m512i select(__m512i mask, __m512i a, __m512i b) {
+    return _mm512_ternarylogic_epi32(mask, a, b, 0xca);
   }
 };
 

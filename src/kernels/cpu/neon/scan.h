@@ -23,42 +23,32 @@ struct WideningProducts {
 
 template <class Products>
 struct Scan {
-  // Products scale * code <= 128 * 63 as int16, eight a register: of sub-block j, 2 j and 2 j + 1.
-  struct Q6Half {
-    int16x8_t weights[16];
+  struct Q6Unit {
+    int8x16_t four[4][4];  // columns, of 4 rows each
   };
-  // Of lanes 4 m ... 4 m + 3: products of the even and of the odd fours of a register, to be added in pairs.
-  struct Q6Sum {
-    int32x4_t even[4], odd[4];
-  };
-  static void clear(Q6Sum& sum) {
-    BITNET_UNROLL for (int m = 0; m < 4; ++m) sum.even[m] = sum.odd[m] = vdupq_n_s32(0);
-  }
-  static Q6Half half(const uint8_t* unit, int h) {
-    uint8x16_t codes[8];
-    unpack_half(unit + 64 * h, unit + 128 + 32 * h, codes);
-    Q6Half half;
-    BITNET_UNROLL for (int j = 0; j < 8; ++j) {
-      const auto scale = static_cast<int16_t>(static_cast<int8_t>(unit[192 + 8 * h + j]));
-      const auto scaled = [scale](uint8x8_t eight) {
-        return vmulq_n_s16(vreinterpretq_s16_u16(vmovl_u8(eight)), scale);
-      };
-      half.weights[2 * j] = scaled(vget_low_u8(codes[j]));
-      half.weights[2 * j + 1] = scaled(vget_high_u8(codes[j]));
+  static Q6Unit load_q6(const uint8_t* unit) {
+    Q6Unit codes;
+    BITNET_UNROLL for (int i = 0; i < 4; ++i) {
+      uint8x16_t last = vdupq_n_u8(0);
+      BITNET_UNROLL for (int u = 2; u >= 0; --u) {
+        const uint8x16_t bytes = vld1q_u8(unit + 64 * u + 16 * i);
+        codes.four[u][i] = vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(63)));
+        last = vorrq_u8(vshlq_n_u8(last, 2), vshrq_n_u8(bytes, 6));
+      }
+      codes.four[3][i] = vreinterpretq_s8_u8(last);
     }
-    return half;
+    return codes;
   }
-  static void add(Q6Sum& sum, const Q6Half& half, const int16_t* x) {
-    BITNET_UNROLL for (int i = 0; i < 16; ++i) {
-      const int j = i / 2, m = j % 4;
-      const int16x8_t eight = vld1q_s16(x + 64 * (j / 4) + 32 * (i % 2) + 8 * m);
-      sum.even[m] = vmlal_s16(sum.even[m], vget_low_s16(half.weights[i]), vget_low_s16(eight));
-      sum.odd[m] = vmlal_high_s16(sum.odd[m], half.weights[i], eight);
-    }
-  }
-  static F32x16 lanes(const Q6Sum& sum) {
+  static F32x16 products(const Q6Unit& codes, const int8_t* hi, const int8_t* lo, int32_t offset) {
     F32x16 out;
-    BITNET_UNROLL for (int m = 0; m < 4; ++m) out.v[m] = vcvtq_f32_s32(vpaddq_s32(sum.even[m], sum.odd[m]));
+    BITNET_UNROLL for (int i = 0; i < 4; ++i) {
+      int32x4_t high = vdupq_n_s32(0), low = vdupq_n_s32(offset);
+      BITNET_UNROLL for (int u = 0; u < 4; ++u) {
+        high = Products::add(high, codes.four[u][i], broadcast4(hi + 4 * u));
+        low = Products::add(low, codes.four[u][i], broadcast4(lo + 4 * u));
+      }
+      out.v[i] = vcvtq_f32_s32(vaddq_s32(vshlq_n_s32(high, 7), low));
+    }
     return out;
   }
 
@@ -76,9 +66,7 @@ struct Scan {
     return block;
   }
   static void add(I8Sum& sum, const I8Block& block, const int8_t* four) {
-    int32_t activations;
-    __builtin_memcpy(&activations, four, sizeof activations);
-    const int8x16_t q = vreinterpretq_s8_s32(vdupq_n_s32(activations));
+    const int8x16_t q = broadcast4(four);
     BITNET_UNROLL for (int i = 0; i < 4; ++i) sum.quarter[i] =
         Products::add(sum.quarter[i], block.quarter[i], q);
   }
@@ -92,18 +80,10 @@ struct Scan {
   }
 
  private:
-  // Half a block: 64 bytes of low nibbles and 32 bytes of high pairs give eight registers of 16 codes.
-  static void unpack_half(const uint8_t* low, const uint8_t* high, uint8x16_t* codes) {
-    const uint8x16_t nibble = vdupq_n_u8(15), pair = vdupq_n_u8(48);
-    BITNET_UNROLL for (int i = 0; i < 2; ++i) {
-      const uint8x16_t first = vld1q_u8(low + 16 * i), second = vld1q_u8(low + 32 + 16 * i);
-      const uint8x16_t pairs = vld1q_u8(high + 16 * i);
-      const auto join = [&](uint8x16_t a, uint8x16_t b) { return vorrq_u8(a, vandq_u8(b, pair)); };
-      codes[i] = join(vandq_u8(first, nibble), vshlq_n_u8(pairs, 4));
-      codes[2 + i] = join(vandq_u8(second, nibble), vshlq_n_u8(pairs, 2));
-      codes[4 + i] = join(vshrq_n_u8(first, 4), pairs);
-      codes[6 + i] = join(vshrq_n_u8(second, 4), vshrq_n_u8(pairs, 2));
-    }
+  static int8x16_t broadcast4(const int8_t* q) {
+    int32_t four;
+    __builtin_memcpy(&four, q, sizeof four);
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
   }
 };
 

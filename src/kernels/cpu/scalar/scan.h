@@ -10,33 +10,15 @@ namespace bitnet::kernels::scalar {
 namespace {
 
 struct Scan {
-  struct Q6Sum {
-    int32_t lane[16];
-  };
-  struct Q6Half {
-    int32_t weight[128];
-  };
-  static void clear(Q6Sum& sum) { sum = {}; }
-  // Where code i lies: quant/block_formats.cpp.
-  static Q6Half half(const uint8_t* unit, int h) {
-    Q6Half half;
-    for (int i = 0; i < 128; ++i) {
-      const int quarter = i / 32, l = i % 32;
-      const int low = unit[64 * h + 32 * (quarter % 2) + l] >> (4 * (quarter / 2)) & 15;
-      const int high = unit[128 + 32 * h + l] >> (2 * quarter) & 3;
-      half.weight[i] = static_cast<int8_t>(unit[192 + 8 * h + i / 16]) * (low | high << 4);
-    }
-    return half;
-  }
-  static void add(Q6Sum& sum, const Q6Half& half, const int16_t* x) {
-    for (int i = 0; i < 128; ++i) {
-      const int place = 64 * (i / 64) + 32 * (i % 16 / 8) + 8 * (i % 64 / 16) + i % 8;
-      sum.lane[4 * (i / 16 % 4) + i % 8 / 2] += half.weight[i] * x[place];
-    }
-  }
-  static F32x16 lanes(const Q6Sum& sum) {
+  using Q6Unit = const uint8_t*;
+  static Q6Unit load_q6(const uint8_t* unit) { return unit; }
+  static F32x16 products(Q6Unit unit, const int8_t* hi, const int8_t* lo, int32_t offset) {
     F32x16 out;
-    for (int l = 0; l < 16; ++l) out.lane[l] = static_cast<float>(sum.lane[l]);
+    for (int r = 0; r < 16; ++r) {
+      int32_t sum = offset;
+      for (int k = 0; k < 16; ++k) sum += code(unit + 4 * r + k % 4, k / 4) * (128 * hi[k] + lo[k]);
+      out.lane[r] = static_cast<float>(sum);
+    }
     return out;
   }
 
@@ -57,6 +39,12 @@ struct Scan {
     F32x16 out;
     for (int r = 0; r < 16; ++r) out.lane[r] = static_cast<float>(sum.row[r]);
     return out;
+  }
+
+ private:
+  static int code(const uint8_t* byte, int four) {
+    if (four < 3) return byte[64 * four] & 63;
+    return byte[0] >> 6 | byte[64] >> 6 << 2 | byte[128] >> 6 << 4;
   }
 };
 
