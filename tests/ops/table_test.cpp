@@ -8,6 +8,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <set>
 #include <string>
 
@@ -273,6 +275,29 @@ TEST(Table, RowsAreComplete) {
     EXPECT_FALSE(info.formula.empty() || info.numpy.empty()) << info.name;
   }
   EXPECT_FALSE(op_from_name("multiply").has_value());
+}
+
+/// The table as docs/TENSORS.md prints it.
+std::string documentation() {
+  const auto cell = [](std::string_view text) {
+    std::string escaped;
+    for (const char c : text) escaped += c == '|' ? std::string("\\|") : std::string(1, c);
+    return escaped;
+  };
+  std::string text = "| operation | type | y | gradients |\n|---|---|---|---|\n";
+  for (const OpInfo& info : op_table()) {
+    text += fmt::format("| `{}` | {} | {} | {} |\n", info.name, to_string(info.type), cell(info.formula),
+                        cell(info.backward));
+  }
+  return text;
+}
+
+TEST(Table, IsTheOneOfTheDocuments) {
+  std::ifstream file(BITNET_SOURCE_DIR "/docs/TENSORS.md");
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  EXPECT_THAT(text, testing::HasSubstr("<!-- operations -->\n" + documentation() + "<!-- /operations -->"))
+      << "docs/TENSORS.md must hold:\n"
+      << documentation();
 }
 
 }  // namespace
