@@ -6,6 +6,7 @@
 #include "bitnet/tensor/create.h"
 #include "ops/axes.h"
 #include "ops/convert_codec.h"
+#include "ops/host_backend.h"
 #include "ops/parallel.h"
 
 #include <algorithm>
@@ -74,6 +75,26 @@ bool keeps_codes(const Tensor& x, DType dtype, const ConversionOptions& options)
 Tensor reuse(const Tensor& x, DType dtype) {
   return {x.storage(), dtype, x.shape(), contiguous_strides(x.shape()),
           x.offset() * dtype_info(x.dtype()).block_bytes / dtype_info(dtype).block_bytes};
+}
+
+/// The kernel that does all of it at once, or null.
+ops::LoopKernel whole_kernel(const Tensor& x, const Tensor& y, const ops::Axes& axes,
+                             const ConversionOptions& options, const ExecutionContext& context) {
+  const bool plain = is_plain(x.dtype()) && is_plain(y.dtype()) && options.rounding == Rounding::kNearestEven;
+  if (!plain || axes.inner_stride() != 1 || context.backend == "scalar") return nullptr;
+  return ops::simd_kernels().convert(x.dtype(), y.dtype());
+}
+
+void convert_runs(ops::LoopKernel kernel, const Tensor& x, Tensor& y, const ops::Axes& axes, int64_t begin,
+                  int64_t end) {
+  const int64_t x_bytes = dtype_info(x.dtype()).block_bytes, y_bytes = dtype_info(y.dtype()).block_bytes;
+  auto* from = const_cast<std::byte*>(x.bytes());
+  std::byte* to = y.bytes();
+  constexpr int64_t kStrides[] = {1, 1};
+  axes.for_each_run(begin, end, [&](int64_t n, int64_t offset, int64_t first) {
+    std::byte* const operands[] = {to + first * y_bytes, from + offset * x_bytes};
+    kernel(n, operands, kStrides);
+  });
 }
 
 void convert_range(const Tensor& x, Tensor& y, const ops::Axes& axes, int64_t begin, int64_t end,
@@ -160,14 +181,18 @@ Tensor to_dtype(Tensor x, DType dtype, const ConversionOptions& options) {
   const ops::StoreOptions store = {options.rounding, options.overflow, options.seed.value_or(context.seed),
                                    !codes};
   const ops::Axes axes = ops::all_axes(x);
+  const ops::LoopKernel kernel = whole_kernel(x, y, axes, options, context);
+  const auto convert = [&](int64_t begin, int64_t end) {
+    kernel != nullptr ? convert_runs(kernel, x, y, axes, begin, end)
+                      : convert_range(x, y, axes, begin, end, store);
+  };
   if (plan.strategy != ConversionStrategy::kStreaming) {
-    convert_range(x, y, axes, 0, x.numel(), store);
+    convert(0, x.numel());
     return y;
   }
   const auto chunk =
       static_cast<int64_t>(kChunkBytes * 8 / std::max(bits_per_element(x.dtype()), bits_per_element(dtype)));
-  ops::parallel_for(context, x.numel(), chunk, x.numel(),
-                    [&](int64_t begin, int64_t end) { convert_range(x, y, axes, begin, end, store); });
+  ops::parallel_for(context, x.numel(), chunk, x.numel(), convert);
   return y;
 }
 

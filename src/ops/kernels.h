@@ -45,6 +45,8 @@ struct KernelSet {
   ReduceKernel (*reduce)(Op op, DType dtype);
   RowKernel (*row)(Op op, DType dtype);
   ContractionKernel (*contraction)(Op op, DType dtype);
+  /// Plain types, contiguous, to nearest even; null where the general way (convert_codec.h) must do.
+  LoopKernel (*convert)(DType from, DType to) = nullptr;
   bool quantiles = false;     ///< kMedian and kQuantile, which sort and have no kernel
   bool unit_strides = false;  ///< loops take strides of 0 and 1 only (the result's 1)
 };

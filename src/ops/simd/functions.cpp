@@ -26,6 +26,10 @@ HWY_INLINE Floats apply(Floats x) {
   if constexpr (op == Op::kTanh) return tanh(x);
   if constexpr (op == Op::kSigmoid) return sigmoid(x);
   if constexpr (op == Op::kSilu) return hn::Mul(x, sigmoid(x));
+  if constexpr (op == Op::kGelu) {
+    Floats exponential;
+    return hn::Mul(x, normal_cdf(x, exponential));
+  }
   if constexpr (op == Op::kGeluTanh) return hn::Mul(x, sigmoid(gelu_argument(x)));
 }
 
@@ -35,6 +39,11 @@ HWY_INLINE Floats apply(Floats g, Floats x) {
   if constexpr (op == Op::kSiluBackward) {
     const Floats s = sigmoid(x);
     return hn::Mul(hn::Mul(g, s), hn::MulAdd(x, sigmoid(hn::Neg(x)), one));
+  } else if constexpr (op == Op::kGeluBackward) {
+    constexpr float kDensity = 0.398942280F;  // 1 / sqrt(2 pi)
+    Floats exponential;
+    const Floats cdf = normal_cdf(x, exponential);
+    return hn::Mul(g, hn::MulAdd(hn::Mul(x, exponential), constant(kDensity), cdf));
   } else {
     static_assert(op == Op::kGeluTanhBackward);
     const Floats u = gelu_argument(x), s = sigmoid(u);
@@ -60,10 +69,10 @@ void binary_loop(int64_t n, std::byte* const* operands, const int64_t* strides) 
 template <class T>
 LoopKernel kernel_of(Op op) {
   const LoopKernel unary =
-      find<LoopKernel, Op::kExp, Op::kLog, Op::kTanh, Op::kSigmoid, Op::kSilu, Op::kGeluTanh>(
+      find<LoopKernel, Op::kExp, Op::kLog, Op::kTanh, Op::kSigmoid, Op::kSilu, Op::kGelu, Op::kGeluTanh>(
           op, []<Op o>() -> LoopKernel { return unary_loop<o, T>; });
   if (unary != nullptr) return unary;
-  return find<LoopKernel, Op::kSiluBackward, Op::kGeluTanhBackward>(
+  return find<LoopKernel, Op::kSiluBackward, Op::kGeluBackward, Op::kGeluTanhBackward>(
       op, []<Op o>() -> LoopKernel { return binary_loop<o, T>; });
 }
 

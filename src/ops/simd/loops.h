@@ -9,6 +9,7 @@ namespace bitnet::ops::simd {
 [[nodiscard]] LoopKernel function_kernel(Op op, DType dtype);
 [[nodiscard]] ReduceKernel reduce_kernel(Op op, DType dtype);
 [[nodiscard]] RowKernel row_kernel(Op op, DType dtype);
+[[nodiscard]] LoopKernel convert_kernel(DType from, DType to);
 [[nodiscard]] double multiply_adds_per_second();
 
 }  // namespace bitnet::ops::simd

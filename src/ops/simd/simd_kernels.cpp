@@ -18,6 +18,7 @@ const KernelSet& simd_kernels() {
       .reduce = simd::reduce_kernel,
       .row = simd::row_kernel,
       .contraction = [](Op, DType) { return ContractionKernel(nullptr); },
+      .convert = simd::convert_kernel,
       .unit_strides = true,
   };
   return kernels;
