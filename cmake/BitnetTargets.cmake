@@ -32,26 +32,46 @@ function(bitnet_library)
   set_property(GLOBAL APPEND PROPERTY BITNET_LIBRARIES ${target})
 endfunction()
 
-# bitnet_test(NAME <name> SOURCES ... LIBRARIES ... [LABEL unit|integration|performance|stress])
-#   A GoogleTest program; every TEST becomes a CTest test. Labels carry the time-outs.
+# Seconds that a test of each category may take, on an idle machine of its own. Multiplied by the scale: the default
+# leaves room for a loaded two-core machine, and for sanitizers, which make code 10 to 20 times slower. The limits are there
+# to end what hangs, not to measure.
+set(bitnet_test_limit_unit 5)
+set(bitnet_test_limit_integration 30)
+set(bitnet_test_limit_performance 120)
+set(bitnet_test_limit_stress 300)
+set(bitnet_test_limit_endurance 600)
+set(BITNET_TEST_TIMEOUT_SCALE "" CACHE STRING "Multiplies the tests' time limits; empty: 10, under sanitizers 40")
+if(NOT BITNET_TEST_TIMEOUT_SCALE STREQUAL "")
+  set(bitnet_test_scale ${BITNET_TEST_TIMEOUT_SCALE})
+elseif(BITNET_SANITIZE)
+  set(bitnet_test_scale 40)
+else()
+  set(bitnet_test_scale 10)
+endif()
+
+# bitnet_test_timeout(<out> <category>): the category's scaled limit in seconds.
+function(bitnet_test_timeout out category)
+  if(NOT DEFINED bitnet_test_limit_${category})
+    message(FATAL_ERROR "'${category}' is no category of tests: unit, integration, performance, stress or endurance")
+  endif()
+  math(EXPR limit "${bitnet_test_limit_${category}} * ${bitnet_test_scale}")
+  set(${out} ${limit} PARENT_SCOPE)
+endfunction()
+
+# bitnet_test(NAME <name> SOURCES ... LIBRARIES ... [LABEL unit|integration|performance|stress|endurance])
+#   A GoogleTest program; every TEST becomes a CTest test. The label is the category that sets its time limit.
 function(bitnet_test)
   cmake_parse_arguments(ARG "" "NAME;LABEL" "SOURCES;LIBRARIES" ${ARGN})
   if(NOT ARG_LABEL)
     set(ARG_LABEL unit)
   endif()
-  set(timeout_unit 60)
-  set(timeout_integration 300)
-  set(timeout_stress 600)
-  if(BITNET_SANITIZE)  # 10 to 20 times slower; these are there to end what hangs, not to measure
-    set(timeout_unit 300)
-    set(timeout_integration 1200)
-    set(timeout_stress 2400)
-  endif()
+  bitnet_test_timeout(timeout ${ARG_LABEL})
   add_executable(${ARG_NAME} ${ARG_SOURCES})
   bitnet_compile_options(${ARG_NAME})
   target_include_directories(${ARG_NAME} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
-  target_compile_definitions(${ARG_NAME} PRIVATE BITNET_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_compile_definitions(${ARG_NAME} PRIVATE BITNET_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+    BITNET_TEST_TIMEOUT_SCALE=${bitnet_test_scale})
   target_link_libraries(${ARG_NAME} PRIVATE ${ARG_LIBRARIES} GTest::gtest_main GTest::gmock Threads::Threads)
   gtest_discover_tests(${ARG_NAME} DISCOVERY_TIMEOUT 120
-    PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${timeout_${ARG_LABEL}})
+    PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${timeout})
 endfunction()

@@ -55,7 +55,7 @@ void multiply(const MatmulBatch& batch, const Real* a, const Real* b, Real* y,
   // Work beyond any threshold counts as that: the product of all sizes may not fit.
   const double work = static_cast<double>(batch.rows) * static_cast<double>(batch.depth) *
                       static_cast<double>(batch.columns) * static_cast<double>(batch.count);
-  constexpr double kWorthAFork = 1 << 20;  // multiply-adds: some 20 us
+  constexpr double kWorthAFork = 1 << 22;  // multiply-adds: some 60 us (benchmarks/ops/matmul.cpp)
   const int64_t elements = work < kWorthAFork ? 0 : std::numeric_limits<int64_t>::max();
   parallel_for(context, batch.count * grid.parts(), 1, elements, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
