@@ -1,5 +1,6 @@
 #include "bench_bound.h"
 #include "bench_compare.h"
+#include "bench_history.h"
 #include "bench_options.h"
 #include "bench_speed.h"
 #include "bench_startup.h"
@@ -75,11 +76,36 @@ Json describe(const BenchOptions& options, const Model& model) {
           {"rows", Json::array()}};
 }
 
+/// Before anything is measured, so that a mistake in a file costs no time.
+std::vector<Json> read_earlier(const BenchOptions& options) {
+  if (options.threshold && options.compare.empty() && options.history.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "--threshold needs --compare or --history");
+  }
+  if (!options.compare.empty()) return {read_bench(options.compare)};
+  return options.history.empty() ? std::vector<Json>() : read_history(options.history);
+}
+
+/// Adds "comparison" where there is something to compare with, and the run to its history.
+void compare_with(const std::vector<Json>& earlier, const BenchOptions& options, Json& json) {
+  constexpr double kThreshold = 5;  // percent
+  const double threshold = options.threshold.value_or(kThreshold);
+  if (!options.compare.empty()) {
+    json["comparison"] = compare_benches(measured_in(earlier.front()), json, options.compare, threshold);
+  }
+  if (options.history.empty()) return;
+  const Json run = json;
+  const Baseline baseline = baseline_of(earlier, json);
+  append_history(options.history, run);  // a slow run too: it happened
+  if (baseline.runs == 0) return;
+  json["comparison"] = compare_benches(baseline.medians, json, options.history, threshold);
+  json["comparison"]["runs"] = baseline.runs;
+}
+
 int bench(const BenchOptions& options, const CommonOptions& common) {
   const InterruptScope interrupt_scope;
   std::vector<int> thread_counts = options.threads;
   if (thread_counts.empty()) thread_counts.push_back(ThreadPool::available());
-  const Json earlier = options.compare.empty() ? Json() : read_bench(options.compare);
+  const std::vector<Json> earlier = read_earlier(options);
   Json startup = Json::array();
   if (options.startup) {
     for (const int threads : thread_counts) {
@@ -101,14 +127,13 @@ int bench(const BenchOptions& options, const CommonOptions& common) {
     }
   }
   json["peak_memory_bytes"] = process_memory().peak_resident_bytes;
-  if (!earlier.is_null())
-    json["comparison"] = compare_benches(earlier, json, options.compare, options.threshold);
+  compare_with(earlier, options, json);
   if (common.json) {
     print_json(json);
   } else {
     write_out(bench_table(json));
   }
-  return !earlier.is_null() && json["comparison"]["slower"] > 0 ? kExitSlower : kExitOk;
+  return json.contains("comparison") && json["comparison"]["slower"] > 0 ? kExitSlower : kExitOk;
 }
 
 struct TensorBenchOptions {};
@@ -210,12 +235,15 @@ void add_bench_command(CLI::App& app, Program& program) {
   CLI::Option* const compare =
       command.add_option("--compare", options->compare, "Compare with an earlier --json")->type_name("FILE");
   command
+      .add_option("--history", options->history,
+                  "Compare with the median of the last ten runs like this one in a file, and add this one")
+      ->type_name("FILE")
+      ->excludes(compare);
+  command
       .add_option("--threshold", options->threshold,
-                  "Slower by more than this many percent is the exit code 5")
+                  "Slower by more than this many percent (default: 5) is the exit code 5")
       ->check(CLI::Range(0.0, 100.0))
-      ->type_name("PERCENT")
-      ->capture_default_str()
-      ->needs(compare);
+      ->type_name("PERCENT");
 }
 
 }  // namespace bitnet::cli

@@ -11,13 +11,13 @@
 namespace bitnet::cli {
 namespace {
 
-struct Measured {
-  std::string name;
-  double value = 0;
-  bool higher_is_better = true;
-};
+[[noreturn]] void throw_no_bench(const std::string& path, const std::string& why) {
+  throw Error(ErrorCode::kCorruptData, fmt::format("{} is no result of bitnet bench --json: {}", path, why),
+              "make one with: bitnet bench --json > FILE");
+}
 
-/// Everything in a run that has a direction.
+}  // namespace
+
 std::vector<Measured> measured_in(const Json& bench) {
   std::vector<Measured> all;
   for (const Json& row : bench.at("rows")) {
@@ -40,32 +40,29 @@ std::vector<Measured> measured_in(const Json& bench) {
   return all;
 }
 
-[[noreturn]] void throw_no_bench(const std::string& path, const std::string& why) {
-  throw Error(ErrorCode::kCorruptData, fmt::format("{} is no result of bitnet bench --json: {}", path, why),
-              "make one with: bitnet bench --json > FILE");
-}
-
-}  // namespace
-
-Json read_bench(const std::string& path) {
-  Json json = Json::parse(read_input(path), nullptr, false);
-  if (json.is_discarded() || !json.is_object()) throw_no_bench(path, "not a JSON object");
+Json parse_bench(std::string_view text, const std::string& where) {
+  Json json = Json::parse(text, nullptr, false);
+  if (json.is_discarded() || !json.is_object()) throw_no_bench(where, "not a JSON object");
   try {
     for (const Measured& measured : measured_in(json)) {
-      if (!(measured.value > 0)) throw_no_bench(path, fmt::format("{} is not positive", measured.name));
+      if (!(measured.value > 0)) throw_no_bench(where, fmt::format("{} is not positive", measured.name));
     }
   } catch (const Json::exception& error) {
-    throw_no_bench(path, error.what());
+    throw_no_bench(where, error.what());
   }
   return json;
 }
 
-Json compare_benches(const Json& earlier, const Json& now, const std::string& path, double threshold) {
+Json read_bench(const std::string& path) {
+  return parse_bench(read_input(path), path);
+}
+
+Json compare_benches(const std::vector<Measured>& earlier, const Json& now, const std::string& path,
+                     double threshold) {
   Json rows = Json::array();
   int slower = 0;
-  const std::vector<Measured> before = measured_in(earlier);
   for (const Measured& measured : measured_in(now)) {
-    for (const Measured& old : before) {
+    for (const Measured& old : earlier) {
       if (old.name != measured.name) continue;
       const double ratio =
           measured.higher_is_better ? measured.value / old.value : old.value / measured.value;

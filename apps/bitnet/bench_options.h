@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,9 @@ struct BenchOptions {
   std::string kv = "f32";
   bool exact_head = false;
   bool startup = false, roofline = false, kernels = false;
-  std::string compare;   ///< a file of an earlier --json; empty: none
-  double threshold = 5;  ///< percent
+  std::string compare;              ///< a file of an earlier --json; empty: none
+  std::string history;              ///< a file of earlier runs, to compare with and to add to; empty: none
+  std::optional<double> threshold;  ///< percent
 };
 
 }  // namespace bitnet::cli

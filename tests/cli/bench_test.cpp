@@ -121,6 +121,40 @@ TEST_F(CliBench, CompareExitsWithItsOwnCodeWhenSomethingIsSlower) {
   EXPECT_THAT(faster.out, HasSubstr("0 of 1 slower"));
 }
 
+TEST_F(CliBench, HistoryComparesWithTheMedianOfRunsLikeThisOneAndGrows) {
+  const std::string file = path("history.jsonl");
+  const ProgramResult first = with_model(quick({"--json", "--history", file}));
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_FALSE(Json::parse(first.out).contains("comparison"));
+  Json run = Json::parse(lines_of(read(file)).at(0));
+  EXPECT_THAT(run["time"].get<std::string>(), ::testing::MatchesRegex("[0-9-]+T[0-9:]+Z"));
+
+  // One impossibly slow run does not move the median of three; runs of another machine do not count.
+  Json& speed = run["rows"].at(0)["tokens_per_second"]["median"];
+  std::string text;
+  for (const double value : {1e12, 1e-3, 1e12}) {
+    speed = value;
+    text += run.dump() + "\n";
+  }
+  run["cpu"] = "another";
+  speed = 1e-3;
+  for (int i = 0; i < 20; ++i) text += run.dump() + "\n";
+  const std::string known = write("known.jsonl", text);
+  const ProgramResult slower = with_model(quick({"--json", "--history", known}));
+  EXPECT_EQ(slower.exit_code, 5) << slower.err;
+  const Json comparison = Json::parse(slower.out)["comparison"];
+  EXPECT_EQ(comparison["runs"], 3);
+  EXPECT_EQ(comparison["rows"].at(0)["earlier"], 1e12);
+  EXPECT_EQ(lines_of(read(known)).size(), 24u);
+}
+
+TEST_F(CliBench, HistoryRefusesADamagedFileByLineAndAThresholdAlone) {
+  const std::string bad = write("bad.jsonl", earlier_result(1) + "\n{\n");
+  expect_error(with_model(quick({"--history", bad})), 3, "line 2 of");
+  EXPECT_EQ(lines_of(read(bad)).size(), 2u);
+  expect_error(with_model(quick({"--threshold", "3"})), 2, "--history");
+}
+
 TEST_F(CliBench, CompareRefusesWhatIsNoResultOrHasNothingInCommon) {
   expect_error(with_model(quick({"--compare", path("absent.json")})), 3);
   expect_error(with_model(quick({"--compare", write("text.json", "tokens")})), 3, "bench --json");
