@@ -85,7 +85,7 @@ TEST(Pool, ServesEveryAlignmentUpTo4MiB) {
     }
   }
   EXPECT_EQ(pool.stats().occupied_bytes, 0);
-  for (const size_t wrong : {size_t{96}, size_t{1000}, size_t{1} << 40}) {
+  for (const size_t wrong : {size_t{0}, size_t{48}, size_t{96}, size_t{1000}, size_t{1} << 40}) {
     EXPECT_THROW((void)pool.allocate_raw(10, wrong), Error) << wrong;
   }
   EXPECT_THROW((void)pool.allocate(10, 0), Error);
@@ -167,7 +167,7 @@ TEST(Pool, HandlesKnowDoubleFreesStaleOnesAndStrangers) {
   EXPECT_THAT(message(pool, second), testing::HasSubstr("freed before"));
 }
 
-TEST(Pool, ArraysOfATypeGoBackBythemselves) {
+TEST(Pool, ArraysOfATypeGoBackByThemselves) {
   HybridMemoryPool pool;
   {
     PoolArray<double> array = pool.allocate_typed<double>(1000);

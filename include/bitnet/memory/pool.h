@@ -7,6 +7,7 @@
 #include "bitnet/memory/tracking.h"
 
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -50,9 +51,11 @@ template <class T>
 class PoolArray;
 
 /// Memory in blocks of any size, kept for reuse.
-///   up to 8 KB    slabs of equal blocks; free ones kept per thread; inlined, no lock, no atomic
-///   read-modify-write up to 1 MB    ranges rounded to a class; some free ones kept per thread above ranges,
-///   best fit, split and merged with free neighbours
+///   - up to 8 KB: slabs of equal blocks; free ones kept per thread; inlined, no lock, no atomic
+///     read-modify-write
+///   - up to 1 MB: ranges rounded to a class; some free ones kept per thread
+///   - above: ranges, best fit, split and merged with free neighbours
+///
 /// Ranges lie in regions from a MemorySource; when more memory is held than ever before and over 4 % of it is
 /// unused, unused pages go back first. docs/MEMORY.md and docs/adr/0008 describe it.
 ///
@@ -211,7 +214,7 @@ class LeakScope {
 
 inline void* HybridMemoryPool::allocate_raw(size_t bytes, size_t alignment) {
   const uint32_t mode = mode_.load(std::memory_order_relaxed);
-  if (is_inlined(bytes, alignment, mode)) [[likely]] {
+  if (is_inlined(bytes, alignment, mode) && std::has_single_bit(alignment)) [[likely]] {
     memory::ThreadCache& cache = *memory::t_caches[slot_];
     memory::CacheBin& bin = cache.bins[memory::size_class(bytes)];
     const uint32_t count = bin.count.load(std::memory_order_relaxed);
