@@ -1,5 +1,7 @@
 #include "activation_shares.h"
 
+#include <vector>
+
 #include <fmt/format.h>
 
 namespace bitnet::cli {
@@ -15,6 +17,17 @@ ActivationShares activation_shares(std::span<const LayerActivations> layers) {
   const auto gates = static_cast<double>(all.gates);
   return {1.0 - static_cast<double>(all.open_gates) / gates,
           1.0 - static_cast<double>(all.nonzero_inputs) / gates};
+}
+
+ActivationShares activation_shares_since(std::span<const LayerActivations> before,
+                                         std::span<const LayerActivations> layers) {
+  std::vector<LayerActivations> since(layers.begin(), layers.end());
+  for (size_t i = 0; i < before.size(); ++i) {
+    since[i].gates -= before[i].gates;
+    since[i].open_gates -= before[i].open_gates;
+    since[i].nonzero_inputs -= before[i].nonzero_inputs;
+  }
+  return activation_shares(since);
 }
 
 Json activation_json(std::span<const LayerActivations> layers) {

@@ -14,6 +14,10 @@ struct ActivationShares {
 };
 [[nodiscard]] ActivationShares activation_shares(std::span<const LayerActivations> layers);
 
+/// The same of what was computed after `before`, the counts at an earlier time.
+[[nodiscard]] ActivationShares activation_shares_since(std::span<const LayerActivations> before,
+                                                       std::span<const LayerActivations> layers);
+
 /// {closed_gates, zero_inputs, layers: [{closed_gates, zero_inputs}]}
 [[nodiscard]] Json activation_json(std::span<const LayerActivations> layers);
 /// A line for each layer and one for all.

@@ -1,5 +1,6 @@
 #include "bench_speed.h"
 
+#include "activation_shares.h"
 #include "bitnet/core/error.h"
 #include "interrupt.h"
 
@@ -90,6 +91,7 @@ Json measure_speed(Engine& engine, std::span<Sequence> sequences, const BenchTes
                    const BenchOptions& options) {
   const std::vector<int32_t> ids = bench_ids(test.tokens, engine.model().config().vocab_size);
   const auto used = sequences.first(static_cast<size_t>(test.sequences));
+  const std::vector<LayerActivations> before = engine.activations();
   std::vector<double> speeds;
   for (int i = -options.warmup; i < options.repeats; ++i) {
     throw_if_interrupted();
@@ -97,9 +99,14 @@ Json measure_speed(Engine& engine, std::span<Sequence> sequences, const BenchTes
     const double speed = tokens_per_second(engine, used, test, ids);
     if (i >= 0) speeds.push_back(speed);
   }
-  return {{"test", test.name()},
-          {"threads", engine.threads()},
-          {"tokens_per_second", spread_of(std::move(speeds))}};
+  Json row = {{"test", test.name()},
+              {"threads", engine.threads()},
+              {"tokens_per_second", spread_of(std::move(speeds))}};
+  if (!engine.activations().empty()) {
+    const ActivationShares shares = activation_shares_since(before, engine.activations());
+    row["zeros"] = {{"closed_gates", shares.closed_gates}, {"zero_inputs", shares.zero_inputs}};
+  }
+  return row;
 }
 
 }  // namespace bitnet::cli

@@ -25,6 +25,12 @@ std::string speed_table(const Json& rows) {
                           bound["tokens_per_second"].get<double>(),
                           bound["by"] == "read" ? "reading memory" : "int8 arithmetic");
     }
+    if (row.contains("zeros")) {
+      const Json& zeros = row["zeros"];
+      text +=
+          fmt::format("   zeros: {:.0f} % of gates, {:.0f} % of inputs of down",
+                      zeros["closed_gates"].get<double>() * 100, zeros["zero_inputs"].get<double>() * 100);
+    }
     text += "\n";
   }
   return text;

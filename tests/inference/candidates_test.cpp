@@ -5,6 +5,7 @@
 #include "bitnet/model/checkpoint.h"
 #include "bitnet/model/convert.h"
 #include "fixtures.h"
+#include "inference/prompt_lookup.h"
 #include "temporary_folder.h"
 
 #include <algorithm>
@@ -171,6 +172,30 @@ TEST_F(Candidates, GuessesKeepStopsAndShiftsInPlace) {
   options.draft_ngram = 0;
   Session session(bf16_);
   EXPECT_THROW((void)generate(session, encode(kPrompts[0]), options), Error);
+}
+
+TEST(PromptLookup, PausesWhileGuessesFail) {
+  PromptLookup lookup(4, 2);
+  for (const int32_t token : {1, 2, 3, 1, 2}) lookup.push(token);
+  EXPECT_EQ(lookup.guess(9), (std::vector<int32_t>{3, 1, 2}));
+  lookup.report(3, 0);
+  EXPECT_EQ(lookup.guess(9), (std::vector<int32_t>{3}));
+  lookup.report(1, 0);
+  EXPECT_TRUE(lookup.guess(9).empty());
+  lookup.push(3);
+  EXPECT_TRUE(lookup.guess(9).empty());
+  lookup.push(1);
+  EXPECT_EQ(lookup.guess(9), (std::vector<int32_t>{2}));
+  lookup.report(1, 0);  // a third: twice as long
+  for (const int32_t token : {2, 3, 1}) {
+    EXPECT_TRUE(lookup.guess(9).empty());
+    lookup.push(token);
+  }
+  lookup.push(2);
+  lookup.report(1, 1);
+  EXPECT_EQ(lookup.guess(9), (std::vector<int32_t>{3, 1}));
+  lookup.report(2, 0);
+  EXPECT_FALSE(lookup.guess(9).empty());
 }
 
 }  // namespace
