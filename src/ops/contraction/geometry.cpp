@@ -136,10 +136,10 @@ Convolution convolution(const OpCall& call) {
     wrong_shape(call, "the bias must have one element for each row of w");
   }
   conv.input = conv.kernel = conv.stride = conv.dilation = conv.output = {1, 1};
-  for (int axis = 0; axis < axes; ++axis) {
-    const auto to = static_cast<size_t>(2 - axes + axis);  // one axis is the width
-    conv.input[to] = x.size(2 + axis);
-    conv.kernel[to] = w.size(2 + axis);
+  // One axis is the width.
+  for (size_t to = axes == 1 ? 1 : 0, axis = 2; to < 2; ++to, ++axis) {
+    conv.input[to] = x.shape()[axis];
+    conv.kernel[to] = w.shape()[axis];
     conv.stride[to] = params.stride[to];
     conv.padding[to] = params.padding[to];
     conv.dilation[to] = params.dilation[to];
@@ -160,7 +160,8 @@ double multiply_adds(const OpCall& call) {
   const auto outputs = static_cast<double>(call.output.numel());
   if (call.info->op == Op::kMatmul) return outputs * static_cast<double>(call.inputs[0].shape().back());
   const Tensor& w = call.inputs[1];
-  return w.size(0) == 0 ? 0 : outputs * static_cast<double>(w.numel() / w.size(0));
+  if (w.size(0) == 0) return 0;
+  return outputs * static_cast<double>(w.numel()) / static_cast<double>(w.size(0));
 }
 
 }  // namespace bitnet::ops
