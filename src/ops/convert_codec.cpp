@@ -27,7 +27,7 @@ void load_plain(const std::byte* from, int64_t stride, int64_t n, WideBlock& blo
     else if constexpr (std::is_same_v<T, uint64_t>)
       block.u64[i] = value;
     else
-      block.i64[i] = static_cast<int64_t>(value);
+      block.i64[i] = static_cast<int64_t>(value);  // NOLINT(bugprone-signed-char-misuse): the sign is meant
   }
   block.type = std::is_same_v<T, uint64_t>                 ? WideType::kU64
                : kIsHalf<T> || std::is_floating_point_v<T> ? WideType::kF64

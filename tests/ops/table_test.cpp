@@ -69,6 +69,9 @@ double allowed_steps(const OpInfo& info) {
     case Op::kLogSoftmax:
     case Op::kLayerNorm:
     case Op::kRmsNorm:
+    case Op::kSoftmaxBackward:
+    case Op::kLogSoftmaxBackward:
+    case Op::kRmsNormBackward:
       return 24;  // of the largest element: sums in blocks of 16 in f32
     case Op::kSum:
     case Op::kMean:

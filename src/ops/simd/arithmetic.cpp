@@ -8,6 +8,8 @@
 #include "ops/simd/lanes-inl.h"
 #include "ops/simd/loops.h"
 
+#include <cstddef>
+
 HWY_BEFORE_NAMESPACE();
 namespace bitnet::ops::simd::HWY_NAMESPACE {
 
@@ -105,6 +107,32 @@ void compare_loop(int64_t n, std::byte* const* operands, const int64_t* strides)
   std::memcpy(y + i, rest, static_cast<size_t>(n - i));
 }
 
+/// Elements of 32 bits, whatever they mean.
+void where_loop(int64_t n, std::byte* const* operands, const int64_t* strides) {
+  const Tag<int32_t> d;
+  const hn::Rebind<uint8_t, Tag<int32_t>> byte;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  Reader<int32_t> a(operands[2], strides[2]), b(operands[3], strides[3]);
+  uint8_t flags[HWY_MAX_BYTES];
+  std::memset(flags, std::to_integer<int>(operands[1][0]), sizeof flags);
+  const bool shared = strides[1] == 0;
+  const auto* condition = reinterpret_cast<const uint8_t*>(operands[1]);
+  auto* y = reinterpret_cast<int32_t*>(operands[0]);
+  const auto choose = [&](const uint8_t* from, auto u, auto v) HWY_ATTR {
+    return hn::IfThenElse(hn::Gt(hn::PromoteTo(d, hn::LoadU(byte, from)), hn::Zero(d)), u, v);
+  };
+  Cursor<int32_t> p = a.cursor(), q = b.cursor();
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    hn::StoreU(choose(shared ? flags : condition + i, p.next(), q.next()), d, y + i);
+  }
+  if (i >= n) return;
+  if (!shared) std::memcpy(flags, condition + i, static_cast<size_t>(n - i));
+  int32_t rest[HWY_MAX_BYTES / sizeof(int32_t)];
+  hn::StoreU(choose(flags, a.rest(i, n - i), b.rest(i, n - i)), d, rest);
+  std::memcpy(y + i, rest, static_cast<size_t>(n - i) * sizeof(int32_t));
+}
+
 template <class T>
 LoopKernel float_kernel(Op op) {
   const LoopKernel binary =
@@ -135,6 +163,10 @@ LoopKernel integer_kernel(Op op) {
 }
 
 LoopKernel find_arithmetic(Op op, DType dtype) {
+  if (op == Op::kWhere) {
+    const bool words = dtype == DType::kF32 || dtype == DType::kI32 || dtype == DType::kU32;
+    return words ? where_loop : nullptr;
+  }
   switch (dtype) {
     case DType::kF32: {
       const LoopKernel comparison = compare_kernel<float>(op);

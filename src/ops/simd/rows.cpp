@@ -128,6 +128,66 @@ void rms_norm(int64_t n, T* y, const T* x, const T* weight, double eps) {
   scale_row<T>(n, y, x, 0, scale, weight, nullptr);
 }
 
+/// Calls body(u, v) on vectors of both rows, zeros beyond the end.
+template <class T, class Body>
+HWY_INLINE void for_each_pair(int64_t n, const T* a, const T* b, Body&& body) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) body(load(d, a + i), load(d, b + i));
+  if (i >= n) return;
+  Reader<T> u(bytes_of(a), 1), v(bytes_of(b), 1);  // their buffers are zero at first
+  body(u.rest(i, n - i), v.rest(i, n - i));
+}
+
+/// a is the gradient, b the result.
+template <class T>
+void softmax_backward(int64_t n, T* y, const T* a, const T* b, bool logarithm) {
+  BlockSum sum;
+  for_each_pair(n, a, b, [&](Floats g, Floats v) HWY_ATTR { sum.add(logarithm ? g : hn::Mul(g, v)); });
+  const Floats total = constant(static_cast<float>(sum.total()));
+  Reader<T> g(bytes_of(a), 1), v(bytes_of(b), 1);
+  auto* out = reinterpret_cast<std::byte*>(y);
+  if (logarithm) {
+    map<T>(
+        n, out, [&](Floats p, Floats q) HWY_ATTR { return hn::NegMulAdd(exp(q), total, p); }, g, v);
+  } else {
+    map<T>(
+        n, out, [&](Floats p, Floats q) HWY_ATTR { return hn::Mul(q, hn::Sub(p, total)); }, g, v);
+  }
+}
+
+/// a is the gradient, b the input, c the weight or null.
+template <class T>
+void rms_norm_backward(int64_t n, T* y, const T* a, const T* b, const T* c, double eps) {
+  const T one = {};
+  BlockSum squares, products;
+  for_each(n, b, 0, [&](Floats v) HWY_ATTR { squares.add(hn::Mul(v, v)); });
+  const double scale = 1 / std::sqrt(squares.total() / static_cast<double>(n) + eps);
+  if (c == nullptr) {
+    for_each_pair(n, a, b, [&](Floats g, Floats v) HWY_ATTR { products.add(hn::Mul(g, v)); });
+  } else {
+    const hn::ScalableTag<float> d;
+    const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+      products.add(hn::Mul(hn::Mul(load(d, a + i), load(d, c + i)), load(d, b + i)));
+    }
+    Reader<T> g(bytes_of(a), 1), v(bytes_of(b), 1), w(bytes_of(c), 1);
+    if (i < n) products.add(hn::Mul(hn::Mul(g.rest(i, n - i), w.rest(i, n - i)), v.rest(i, n - i)));
+  }
+  const Floats factor = constant(static_cast<float>(scale));
+  const Floats pull = constant(static_cast<float>(scale * scale * products.total() / static_cast<double>(n)));
+  Reader<T> g(bytes_of(a), 1), v(bytes_of(b), 1), w(bytes_of(c != nullptr ? c : &one), c != nullptr ? 1 : 0);
+  map<T>(
+      n, reinterpret_cast<std::byte*>(y),
+      [&](Floats p, Floats q, Floats u) HWY_ATTR {
+        const Floats gradient = c != nullptr ? hn::Mul(p, u) : p;
+        return hn::Mul(factor, hn::NegMulAdd(q, pull, gradient));
+      },
+      g, v, w);
+}
+
 template <Op op, class T>
 void rows(const RowRange& range, std::byte* const* operands, const int64_t* strides, const OpParams& params) {
   const auto at = [&](int k, int64_t r) HWY_ATTR {
@@ -139,6 +199,10 @@ void rows(const RowRange& range, std::byte* const* operands, const int64_t* stri
       layer_norm(range.n, at(0, r), at(1, r), at(2, r), at(3, r), params.eps);
     } else if constexpr (op == Op::kRmsNorm) {
       rms_norm(range.n, at(0, r), at(1, r), at(2, r), params.eps);
+    } else if constexpr (op == Op::kRmsNormBackward) {
+      rms_norm_backward(range.n, at(0, r), at(1, r), at(2, r), at(3, r), params.eps);
+    } else if constexpr (op == Op::kSoftmaxBackward || op == Op::kLogSoftmaxBackward) {
+      softmax_backward(range.n, at(0, r), at(1, r), at(2, r), op == Op::kLogSoftmaxBackward);
     } else {
       softmax(range.n, at(0, r), at(1, r), op == Op::kLogSoftmax);
     }
@@ -147,7 +211,8 @@ void rows(const RowRange& range, std::byte* const* operands, const int64_t* stri
 
 template <class T>
 RowKernel kernel_of(Op op) {
-  return find<RowKernel, Op::kSoftmax, Op::kLogSoftmax, Op::kLayerNorm, Op::kRmsNorm>(
+  return find<RowKernel, Op::kSoftmax, Op::kLogSoftmax, Op::kSoftmaxBackward, Op::kLogSoftmaxBackward,
+              Op::kLayerNorm, Op::kRmsNorm, Op::kRmsNormBackward>(
       op, []<Op o>() -> RowKernel { return rows<o, T>; });
 }
 
