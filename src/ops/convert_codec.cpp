@@ -185,7 +185,9 @@ int64_t quantized_code(const WideBlock& block, int64_t i, int64_t index, const S
   if (std::isnan(value) && options.overflow == Overflow::kThrow) throw_beyond(value, dtype);
   if (std::isnan(value)) return static_cast<int64_t>(scales.zero_point(index));
   if (dtype == DType::kBinary) return value < 0 ? -1 : 1;
-  const double code = round_integer(value / scales.scale(index), options, index) + scales.zero_point(index);
+  // A scale of 0 makes NaN of 0: such a group is all zero point.
+  const double quotient = scales.scale(index) == 0 ? 0 : value / scales.scale(index);
+  const double code = round_integer(quotient, options, index) + scales.zero_point(index);
   return static_cast<int64_t>(std::clamp(code, lowest, highest));
 }
 

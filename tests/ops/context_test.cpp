@@ -8,7 +8,9 @@
 
 #include <atomic>
 #include <cmath>
+#include <map>
 #include <string>
+#include <string_view>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -112,10 +114,14 @@ TEST_F(Context, StrategiesRankByWhatTheyName) {
   context.strategy = Strategy::kCustom;
   context.priorities = {{"scalar", 2}, {"simd", 1}};
   EXPECT_EQ(chosen(context), "scalar");
+  // Measured here and now: without optimization the scalar loops may be the faster ones.
+  std::map<std::string_view, double> rates;
+  for (const Backend* backend : backends()) rates[backend->name()] = backend->throughput();
+  const std::string fastest = rates["simd"] > rates["scalar"] ? "simd" : "scalar";
   for (const Strategy strategy :
        {Strategy::kBestPerformance, Strategy::kLowLatency, Strategy::kHighThroughput}) {
     context.strategy = strategy;
-    EXPECT_EQ(chosen(context), "simd");
+    EXPECT_EQ(chosen(context), fastest);
   }
   Failing::enabled = true;
   context.strategy = Strategy::kLowMemory;

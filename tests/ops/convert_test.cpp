@@ -121,6 +121,12 @@ TEST(Convert, QuantizedTensorsStandForScaledValues) {
               -1.2, 1e-7);
 }
 
+TEST(Convert, AScaleOfZeroMeansZero) {
+  const Tensor q =
+      to_dtype(f64({0, 3, HUGE_VAL}), DType::kQInt8, {.quantization = Quantization{.scale = {0}}});
+  EXPECT_THAT(to_vector<double>(to_dtype(q, DType::kF64)), ElementsAre(0, 0, 0));
+}
+
 TEST(Convert, PackedTypesOfOddLengthsAndLayouts) {
   for (const int64_t n : {1, 3, 7, 8, 1023, 1025, 3001}) {
     const Tensor values =

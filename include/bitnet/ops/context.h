@@ -30,7 +30,7 @@ enum class NumericsCheck : uint8_t {
 
 /// How operations run. Plain data: copy, change, install with ContextScope.
 struct ExecutionContext {
-  Device device = kCpuDevice;  ///< where results of operations without operands go
+  Device device = kCpuDevice;  ///< for code that makes tensors; operations run where their operands lie
   ThreadPool* pool = nullptr;  ///< null: one pool of the process, as large as the machine allows
   int threads = 0;             ///< 1: the calling thread alone; 0: the whole pool
   uint64_t seed = 0;           ///< of stochastic rounding
@@ -41,7 +41,7 @@ struct ExecutionContext {
   std::map<std::string, int> priorities;  ///< of kCustom
   NumericsCheck check_numerics = NumericsCheck::kNone;
   AccelerationMetrics* metrics = nullptr;  ///< filled by each operation; null: nothing is measured
-  void* stream = nullptr;                  ///< a device back end's stream; null: its default
+  void* stream = nullptr;  ///< for back ends of devices with streams; null: the back end's own
 
   /// The calling thread's context: the innermost ContextScope's, or defaults.
   [[nodiscard]] static const ExecutionContext& current();
