@@ -6,6 +6,7 @@
 #include "bitnet/memory/trace.h"
 #include "bitnet/ops/context.h"
 #include "bitnet/ops/contraction.h"
+#include "bitnet/ops/devices.h"
 #include "bitnet/ops/ops.h"
 #include "bitnet/tensor/copy_tracker.h"
 #include "bitnet/tensor/create.h"
@@ -33,6 +34,8 @@ struct Effort {
   int rounds = 7;
   int64_t largest_matrix = 2048;
 };
+
+constexpr int kGpuRounds = 5;
 
 /// One line of the scoreboard. `reached` says it in the unit of `wanted`.
 Json row(std::string target, std::string wanted, std::string reached, bool pass) {
@@ -219,6 +222,47 @@ void add_pool_rows(Json& rows) {
                      fmt::format("{:.3f}", result.held_over_live()), result.held_over_live() <= 1.05));
 }
 
+void add_gpu_rows(Json& rows) {
+  constexpr const char* kThere = "1 MB from pinned memory to the GPU";
+  constexpr const char* kBack = "1 MB from the GPU to pinned memory";
+  constexpr const char* kProduct = "matmul f32 2048 on the GPU against the processor, all threads";
+  const SelectedDevice gpu = select_device();
+  if (is_host(gpu.device)) {
+    for (const char* target : {kThere, kBack})
+      rows.push_back(not_measured(target, "under 200 us", gpu.reason));
+    rows.push_back(not_measured(kProduct, "at least 15x", gpu.reason));
+    return;
+  }
+  constexpr Device kPinned{DeviceType::kPinned, 0};
+  constexpr int64_t kSide = 2048;
+  const Tensor here = to_device(ones({1 << 18}), kPinned), there = to_device(here, gpu.device);
+  const TwoTimes ways = time_in_turns(
+      kGpuRounds, [&] { (void)to_device(here, gpu.device); }, [&] { (void)to_device(there, kPinned); });
+  rows.push_back(row(kThere, "under 200 us", fmt::format("{:.0f} us", 1e6 * ways.ours), ways.ours < 200e-6));
+  rows.push_back(
+      row(kBack, "under 200 us", fmt::format("{:.0f} us", 1e6 * ways.baseline), ways.baseline < 200e-6));
+  const Tensor a = randn(Shape{kSide, kSide}, {.seed = 3, .stream = 0}),
+               b = randn(Shape{kSide, kSide}, {.seed = 3, .stream = 1});
+  const Tensor ga = to_device(a, gpu.device), gb = to_device(b, gpu.device);
+  // As the processor's products are compared; here for both.
+  require_close(to_device(matmul(ga, gb), kCpuDevice), matmul(a, b), 2048 * std::sqrt(2048.0) * 0x1p-22,
+                kProduct);
+  constexpr int kQueued = 20;  // the transfer of one element back waits for all
+  const TwoTimes products = time_in_turns(
+      kGpuRounds,
+      [&] {
+        Tensor c;
+        for (int i = 0; i < kQueued; ++i) c = matmul(ga, gb);
+        (void)to_device(c.narrow(0, 0, 1).narrow(1, 0, 1), kCpuDevice);
+      },
+      [&] { (void)matmul(a, b); });
+  const double ratio = products.baseline / (products.ours / kQueued);
+  rows.push_back(
+      row(kProduct, "at least 15x",
+          fmt::format("{:.0f}x, {:.1f} TFLOP/s", ratio, 2e-12 * std::pow(kSide, 3) * kQueued / products.ours),
+          ratio >= 15));
+}
+
 }  // namespace
 
 Json measure_targets(bool quick) {
@@ -228,6 +272,7 @@ Json measure_targets(bool quick) {
   add_pool_rows(rows);
   add_simd_rows(rows, effort);
   add_matmul_rows(rows, effort);
+  add_gpu_rows(rows);
   const double share = measure_tensor_workload()["zero_copy_percent"];
   rows.push_back(row("zero-copy share of a transformer layer's forward pass", "at least 80 %",
                      fmt::format("{:.1f} %", share), share >= 80));

@@ -1,10 +1,12 @@
 #include "ops/gpu_backend.h"
 
 #include "bitnet/ops/devices.h"
+#include "ops/contraction/geometry.h"
 #include "ops/gpu_stream.h"
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -113,6 +115,72 @@ void run_reduction(OpCall& call, ReduceFunction function, cuda::Stream stream) {
   cuda::tensor_table().reduce(args, stream);
 }
 
+/// A matrix whose rows, or whose columns, have their elements side by side; nothing if neither.
+struct GpuMatrix {
+  int64_t row = 0;
+  bool transposed = false;
+};
+std::optional<GpuMatrix> matrix_of(const MatmulBatch::Side& side, int64_t rows, int64_t columns) {
+  if ((side.column_stride == 1 || columns == 1) && (rows == 1 || side.row_stride >= columns)) {
+    return GpuMatrix{rows == 1 ? columns : side.row_stride, false};
+  }
+  if ((side.row_stride == 1 || rows == 1) && (columns == 1 || side.column_stride >= rows)) {
+    return GpuMatrix{columns == 1 ? rows : side.column_stride, true};
+  }
+  return std::nullopt;
+}
+
+std::string_view refused_product(const OpCall& call) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // of sizes and strides in cuBLAS
+  for (const Tensor& operand : call.operands()) {
+    if (operand.numel() > kMost) return "more elements than cuBLAS counts in 32 bits";
+  }
+  if (call.output.numel() > kMost) return "a result larger than cuBLAS counts in 32 bits";
+  const MatmulBatch batch = matmul_batch(call);
+  const bool readable =
+      matrix_of(batch.a, batch.rows, batch.depth) && matrix_of(batch.b, batch.depth, batch.columns);
+  return readable ? std::string_view() : "neither rows nor columns lie densely; clone the operand";
+}
+
+void run_product(OpCall& call, cuda::Stream stream) {
+  if (call.output.numel() == 0) return;
+  const MatmulBatch batch = matmul_batch(call);
+  if (batch.depth == 0) {  // sums of nothing
+    cuda::table().clear(call.output.bytes(), static_cast<size_t>(call.output.nbytes()), stream);
+    return;
+  }
+  const auto a = matrix_of(batch.a, batch.rows, batch.depth).value();
+  const auto b = matrix_of(batch.b, batch.depth, batch.columns).value();
+  const int64_t bytes_each = dtype_info(call.dtype).block_bytes;
+  const int64_t a_step = batch.count > 1 ? batch.offset(batch.a, 1) : 0;
+  const int64_t b_step = batch.count > 1 ? batch.offset(batch.b, 1) : 0;
+  bool even = true;  // one step leads from each matrix to the next
+  for (int64_t i = 2; even && i < batch.count; ++i) {
+    even = batch.offset(batch.a, i) == i * a_step && batch.offset(batch.b, i) == i * b_step;
+  }
+  for (int64_t i = 0; i < (even ? 1 : batch.count); ++i) {
+    const int64_t y_size = batch.rows * batch.columns;
+    cuda::tensor_table().matmul(
+        {.dtype = call.dtype,
+         .m = batch.rows,
+         .n = batch.columns,
+         .k = batch.depth,
+         .batch = even ? batch.count : 1,
+         .a = std::as_const(call.inputs[0]).bytes() + batch.offset(batch.a, i) * bytes_each,
+         .b = std::as_const(call.inputs[1]).bytes() + batch.offset(batch.b, i) * bytes_each,
+         .c = call.output.bytes() + i * y_size * bytes_each,
+         .a_transposed = a.transposed,
+         .b_transposed = b.transposed,
+         .a_row = a.row,
+         .b_row = b.row,
+         .c_row = batch.columns,
+         .a_batch = a_step,
+         .b_batch = b_step,
+         .c_batch = y_size},
+        stream);
+  }
+}
+
 class GpuBackend final : public Backend {
  public:
   explicit GpuBackend(Device device)
@@ -128,6 +196,7 @@ class GpuBackend final : public Backend {
       if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16)
         return "only f32, f16 and bf16";
     }
+    if (call.info->op == Op::kMatmul) return refused_product(call);
     const bool known = element_function(call.info->op) || reduce_function(call.info->op);
     return known ? std::string_view() : "no kernel for this operation";
   }
@@ -135,7 +204,10 @@ class GpuBackend final : public Backend {
   /// A launch, and every byte once.
   [[nodiscard]] double estimate(const OpCall& call) const override {
     constexpr double kLaunchSeconds = 5e-6;  // of a small kernel, waited for, on an H200 (docs/BENCHMARKS.md)
-    return kLaunchSeconds + static_cast<double>(call.bytes()) / device_speed(device_).memory_bytes_per_second;
+    const DeviceSpeed& speed = device_speed(device_);
+    const double moving = static_cast<double>(call.bytes()) / speed.memory_bytes_per_second;
+    if (call.info->op != Op::kMatmul) return kLaunchSeconds + moving;
+    return kLaunchSeconds + std::max(moving, call.operations() / speed.matmul_operations_per_second);
   }
   /// Elements of an f32 addition: three of four bytes each.
   [[nodiscard]] double throughput() const override {
@@ -144,6 +216,7 @@ class GpuBackend final : public Backend {
 
   void run(OpCall& call) const override {
     const cuda::Stream stream = use_gpu(device_);
+    if (call.info->op == Op::kMatmul) return run_product(call, stream);
     if (const auto function = element_function(call.info->op)) return run_elements(call, *function, stream);
     if (const auto function = reduce_function(call.info->op)) return run_reduction(call, *function, stream);
   }

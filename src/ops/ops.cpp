@@ -2,6 +2,7 @@
 #include "bitnet/ops/ops.h"
 
 #include "bitnet/core/error.h"
+#include "bitnet/ops/devices.h"
 #include "bitnet/tensor/create.h"
 #include "ops/dispatch.h"
 
@@ -18,7 +19,7 @@ using ops::dispatch_into;
 /// A number beside a tensor has its type, unless that cannot hold it.
 Tensor number_beside(const Tensor& a, double number) {
   const DType dtype = a.defined() && is_plain(a.dtype()) ? a.dtype() : DType::kF32;
-  if (is_floating(dtype)) return scalar(number, dtype);
+  if (is_floating(dtype)) return to_device(scalar(number, dtype), a.device());
   const auto [lowest, highest] = value_range(dtype);
   const bool fits =
       number == std::nearbyint(number) && number >= lowest && number <= highest && dtype != DType::kBool;

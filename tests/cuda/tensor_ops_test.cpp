@@ -1,6 +1,7 @@
 // Tensors on a GPU: transfers, and operations against the processor's.
 #include "bitnet/core/error.h"
 #include "bitnet/memory/pool.h"
+#include "bitnet/ops/contraction.h"
 #include "bitnet/ops/devices.h"
 #include "bitnet/ops/ops.h"
 #include "bitnet/tensor/create.h"
@@ -54,6 +55,22 @@ TEST_F(GpuTensors, OperationsAgreeWithTheProcessor) {
     const Tensor here = sum(a, axes), there = back(sum(ga, axes));
     EXPECT_LE(max(abs(sub(here, there))).item(), 0x1p-22 * max(abs(here)).item());
   }
+}
+
+TEST_F(GpuTensors, ProductsAgreeWithTheProcessorInEveryForm) {
+  const Tensor a = randn(Shape{3, 2, 17, 33}, {.seed = 4}), b = randn(Shape{2, 33, 9}, {.seed = 5});
+  const Tensor ga = to_device(a, kGpu), gb = to_device(b, kGpu);
+  const auto expect_near = [](const Tensor& there, const Tensor& here) {
+    // 33 products of unit variance, each sum rounded 33 times.
+    EXPECT_LE(max(abs(sub(back(there), here))).item(), 33 * 33 * 0x1p-24);
+  };
+  expect_near(matmul(ga, gb), matmul(a, b));
+  const Tensor at = a.transpose(2, 3), bt = b.transpose(1, 2);
+  expect_near(matmul(gb.transpose(1, 2), ga.transpose(2, 3)), matmul(bt, at));
+  expect_near(matmul(ga.select(0, 1).select(0, 1), gb.select(0, 0).select(1, 3)),
+              matmul(a.select(0, 1).select(0, 1), b.select(0, 0).select(1, 3)));
+  EXPECT_EQ(back(matmul(zeros({2, 0}, DType::kF32, kGpu), zeros({0, 3}, DType::kF32, kGpu))).at({1, 2}), 0);
+  EXPECT_EQ(to_vector<float>(back(add(ga, 1.5))), to_vector<float>(add(a, 1.5)));
 }
 
 TEST_F(GpuTensors, WhatIsNotThereYetSaysSo) {
