@@ -37,6 +37,21 @@ struct Effort {
 
 constexpr int kGpuRounds = 5;
 
+/// The scoreboard, shown as it grows.
+class Rows {
+ public:
+  explicit Rows(const std::function<void(const Json& row)>& show) : show_(show) {}
+  void push_back(Json row) {
+    show_(row);
+    all_.push_back(std::move(row));
+  }
+  [[nodiscard]] Json take() { return std::move(all_); }
+
+ private:
+  const std::function<void(const Json& row)>& show_;
+  Json all_ = Json::array();
+};
+
 /// One line of the scoreboard. `reached` says it in the unit of `wanted`.
 Json row(std::string target, std::string wanted, std::string reached, bool pass) {
   return {{"target", std::move(target)},
@@ -67,7 +82,7 @@ auto with_backend(const char* name, Body&& body) {
   return body();
 }
 
-void add_matmul_rows(Json& rows, const Effort& effort) {
+void add_matmul_rows(Rows& rows, const Effort& effort) {
   for (int64_t n = 64; n <= effort.largest_matrix; n *= 2) {
     const Tensor a = randn(Shape{n, n}, {.seed = 1, .stream = 0}),
                  b = randn(Shape{n, n}, {.seed = 1, .stream = 1});
@@ -106,7 +121,7 @@ void add_matmul_rows(Json& rows, const Effort& effort) {
   }
 }
 
-void add_simd_rows(Json& rows, const Effort& effort) {
+void add_simd_rows(Rows& rows, const Effort& effort) {
   const Tensor x = randn(Shape{4, 4096}, {.seed = 2, .stream = 0}),
                y = randn(Shape{4, 4096}, {.seed = 2, .stream = 1});
   const std::pair<const char*, std::function<Tensor()>> cases[] = {
@@ -159,7 +174,7 @@ double best_pair_seconds(int rounds, int threads, Pair&& pair) {
   return best;
 }
 
-void add_allocation_rows(Json& rows, const Effort& effort) {
+void add_allocation_rows(Rows& rows, const Effort& effort) {
   constexpr size_t kBytes = 1024;
   HybridMemoryPool& pool = HybridMemoryPool::instance();
   const auto touch = [](void* block) { *static_cast<volatile char*>(block) = 1; };
@@ -212,7 +227,7 @@ void add_allocation_rows(Json& rows, const Effort& effort) {
           zeroed.ours < 100e-9));
 }
 
-void add_pool_rows(Json& rows) {
+void add_pool_rows(Rows& rows) {
   HybridMemoryPool pool(PoolOptions{.tracking = TrackingLevel::kStandard});
   const ReplayResult result = replay(pool, training_trace());
   rows.push_back(row("pool success after warm-up, training trace", "at least 98 %",
@@ -222,7 +237,7 @@ void add_pool_rows(Json& rows) {
                      fmt::format("{:.3f}", result.held_over_live()), result.held_over_live() <= 1.05));
 }
 
-void add_gpu_rows(Json& rows) {
+void add_gpu_rows(Rows& rows) {
   constexpr const char* kThere = "1 MB from pinned memory to the GPU";
   constexpr const char* kBack = "1 MB from the GPU to pinned memory";
   constexpr const char* kProduct = "matmul f32 2048 on the GPU against the processor, all threads";
@@ -265,9 +280,9 @@ void add_gpu_rows(Json& rows) {
 
 }  // namespace
 
-Json measure_targets(bool quick) {
+Json measure_targets(bool quick, const std::function<void(const Json& row)>& show) {
   const Effort effort = quick ? Effort{.rounds = 3, .largest_matrix = 256} : Effort{};
-  Json rows = Json::array();
+  Rows rows(show);
   add_allocation_rows(rows, effort);
   add_pool_rows(rows);
   add_simd_rows(rows, effort);
@@ -276,18 +291,18 @@ Json measure_targets(bool quick) {
   const double share = measure_tensor_workload()["zero_copy_percent"];
   rows.push_back(row("zero-copy share of a transformer layer's forward pass", "at least 80 %",
                      fmt::format("{:.1f} %", share), share >= 80));
-  return rows;
+  return rows.take();
 }
 
-std::string targets_table(const Json& rows) {
-  std::string text = fmt::format("machine: {}, {} threads\n{:<62} {:<24} {:<38} {}\n", cpu_features().model,
-                                 ThreadPool::available(), "target", "wanted", "reached", "result");
-  for (const Json& entry : rows) {
-    text += fmt::format("{:<62} {:<24} {:<38} {}\n", entry["target"].get<std::string>(),
-                        entry["wanted"].get<std::string>(), entry["reached"].get<std::string>(),
-                        entry["result"].get<std::string>());
-  }
-  return text;
+std::string targets_head() {
+  return fmt::format("machine: {}, {} threads\n{:<62} {:<24} {:<38} {}\n", cpu_features().model,
+                     ThreadPool::available(), "target", "wanted", "reached", "result");
+}
+
+std::string target_line(const Json& row) {
+  return fmt::format("{:<62} {:<24} {:<38} {}\n", row["target"].get<std::string>(),
+                     row["wanted"].get<std::string>(), row["reached"].get<std::string>(),
+                     row["result"].get<std::string>());
 }
 
 Json measure_tensor_workload() {
