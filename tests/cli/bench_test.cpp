@@ -41,6 +41,11 @@ TEST_F(CliBench, MeasuresPrefillAndDecodeForEachThreadCount) {
   EXPECT_TRUE(json["cpu"].is_string());
 }
 
+TEST_F(CliBench, SaysWhatWasZeroUnlessNothingIsSkipped) {
+  EXPECT_GT(json_with_model(quick({}))["rows"][0]["zeros"]["closed_gates"].get<double>(), 0);
+  EXPECT_FALSE(json_with_model(quick({"--no-sparse"}))["rows"][0].contains("zeros"));
+}
+
 TEST_F(CliBench, RefusesWhatDoesNotFitTheContext) {
   const ProgramResult result = with_model({"bench", "-p", "512"});
   expect_error(result, 2, "context");
