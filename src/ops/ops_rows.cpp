@@ -6,6 +6,8 @@
 #include "tensor/layout.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -31,6 +33,13 @@ Tensor index_of(Op op, const Tensor& x, AxisList axis, bool keepdims) {
                 "flatten those axes first");
   }
   return reduced(op, x, axis, keepdims);
+}
+
+[[noreturn]] void throw_shape(Op op, const Tensor& x, std::string message) {
+  const auto shape = x.shape();
+  throw Error(
+      Error(ErrorCode::kShapeMismatch, std::move(message))
+          .with_operation(std::string(op_info(op).name), {{x.dtype(), {shape.begin(), shape.end()}}}));
 }
 
 /// The operation along the last axis, on views that bring `axis` there.
@@ -129,13 +138,12 @@ Tensor layer_norm(const Tensor& x, std::span<const int64_t> normalized_shape, co
   const auto shape = x.shape();
   if (axes == 0 || axes > shape.size() || !std::ranges::equal(shape.last(axes), normalized_shape) ||
       (weight.defined() && !ends_so(weight)) || (bias.defined() && !ends_so(bias))) {
-    throw Error(
-        ErrorCode::kShapeMismatch,
+    throw_shape(
+        Op::kLayerNorm, x,
         fmt::format("layer_norm: the normalized shape {} must end the input's {} and be the weight's {} and "
                     "the bias's {}",
                     to_string(normalized_shape), to_string(shape), to_string(weight.shape()),
-                    to_string(bias.shape())))
-        .with_operation("layer_norm", {{x.dtype(), {shape.begin(), shape.end()}}});
+                    to_string(bias.shape())));
   }
   OpParams params;
   params.eps = eps;
@@ -174,9 +182,8 @@ RmsNormGradients rms_norm_backward(const Tensor& g, const Tensor& x, const Tenso
 
 Tensor rope(const Tensor& x, const RopeOptions& options) {
   if (x.ndim() == 0 || x.shape().back() % 2 != 0) {
-    throw Error(ErrorCode::kShapeMismatch,
-                fmt::format("rope: the last axis must have an even size, found {}", to_string(x.shape())))
-        .with_operation("rope", {{x.dtype(), {x.shape().begin(), x.shape().end()}}});
+    throw_shape(Op::kRope, x,
+                fmt::format("rope: the last axis must have an even size, found {}", to_string(x.shape())));
   }
   OpParams params;
   params.theta = options.theta;

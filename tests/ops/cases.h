@@ -64,6 +64,10 @@ inline Case make_case(const OpInfo& info, std::span<const int64_t> shape, DType 
   const bool positive =
       info.op == Op::kSqrt || info.op == Op::kRsqrt || info.op == Op::kLog || info.op == Op::kPow;
   if (positive && dtype != DType::kBool) result.operands[0] = add(abs(result.operands[0]), 0.25);
+  if (info.op == Op::kLogSoftmaxBackward) {  // the second is a logarithm of something below 1
+    Tensor& y = result.operands[1];
+    y = neg(abs(is_floating(dtype) ? y : to_dtype(y, DType::kF32)));
+  }
   if (info.op == Op::kEmbedding) {
     const int64_t rows = std::max<int64_t>(1, result.operands[0].size(0));
     result.operands[1] = randint({std::vector<int64_t>{2, 3}}, 0, rows, {1, 2}, DType::kI32);

@@ -74,7 +74,7 @@ int64_t index_of(int64_t n, const T* x, Wide<T> wanted) {
   const Tag<T> d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto target = hn::Set(d, wanted);
-  const bool nan = wanted != wanted;
+  const bool nan = std::isnan(wanted);
   for (int64_t i = 0; i < n; i += lanes) {
     T rest[HWY_MAX_BYTES / sizeof(Wide<T>)] = {};
     const bool whole = i + lanes <= n;

@@ -60,6 +60,27 @@ const std::byte* bytes_of(const T* x) {
   return reinterpret_cast<const std::byte*>(x);
 }
 
+/// y = e^(x - shift), and their sum.
+HWY_INLINE double exponentials(int64_t n, float* y, const float* x, Floats shift) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  BlockSum sum;
+  int64_t i = 0;
+  for_each(n, x, -std::numeric_limits<float>::infinity(), [&](Floats v) HWY_ATTR {
+    const Floats e = exp(hn::Sub(v, shift));
+    sum.add(e);
+    if (i + lanes <= n) {
+      hn::StoreU(e, d, y + i);
+    } else {
+      float rest[HWY_MAX_BYTES / sizeof(float)];
+      hn::StoreU(e, d, rest);
+      std::memcpy(y + i, rest, static_cast<size_t>(n - i) * sizeof(float));
+    }
+    i += lanes;
+  });
+  return sum.total();
+}
+
 template <class T>
 void softmax(int64_t n, T* y, const T* x, bool logarithm) {
   const hn::ScalableTag<float> d;
@@ -72,12 +93,21 @@ void softmax(int64_t n, T* y, const T* x, bool logarithm) {
   const float highest =
       hn::AllFalse(d, nan) ? hn::GetLane(hn::MaxOfLanes(d, top)) : std::numeric_limits<float>::quiet_NaN();
   const Floats shift = constant(highest);
+  auto* out = reinterpret_cast<std::byte*>(y);
+  if constexpr (std::is_same_v<T, float>) {
+    if (!logarithm) {  // the result's memory keeps the exponentials, so that each is computed once
+      const Floats scale = constant(static_cast<float>(1 / exponentials(n, y, x, shift)));
+      Reader<T> powers(bytes_of(y), 1);
+      map<T>(
+          n, out, [&](Floats v) HWY_ATTR { return hn::Mul(v, scale); }, powers);
+      return;
+    }
+  }
   BlockSum sum;
   for_each(n, x, -std::numeric_limits<float>::infinity(),
            [&](Floats v) HWY_ATTR { sum.add(exp(hn::Sub(v, shift))); });
   const double total = sum.total();
   Reader<T> in(bytes_of(x), 1);
-  auto* out = reinterpret_cast<std::byte*>(y);
   if (logarithm) {
     const Floats logarithm_of_total = constant(static_cast<float>(std::log(total)));
     map<T>(
