@@ -4,6 +4,8 @@
 #include "tensor/element.h"
 
 #include <algorithm>
+#include <span>
+#include <vector>
 
 namespace bitnet::ops::scalar {
 namespace {
@@ -112,17 +114,25 @@ void rms_norm_backward(const Row<T>& row, double eps) {
 }
 
 template <class T>
-void rope(const Row<T>& row, double position, const OpParams& params) {
+void rope(const Row<T>& row, double position, std::span<const double> frequencies, const OpParams& params) {
   const int64_t pairs = row.n / 2;
   for (int64_t i = 0; i < pairs; ++i) {
     const int64_t first = params.interleaved ? 2 * i : i, second = params.interleaved ? 2 * i + 1 : i + pairs;
-    const double frequency = std::pow(params.theta, -2 * static_cast<double>(i) / static_cast<double>(row.n));
-    const double angle = params.inverse ? -position * frequency : position * frequency;
+    const double turn = position * frequencies[static_cast<size_t>(i)], angle = params.inverse ? -turn : turn;
     const double c = std::cos(angle), s = std::sin(angle);
     const auto u = static_cast<double>(load(row.a[first])), v = static_cast<double>(load(row.a[second]));
     row.y[first] = round_to<T>(static_cast<Wide<T>>(u * c - v * s));
     row.y[second] = round_to<T>(static_cast<Wide<T>>(u * s + v * c));
   }
+}
+
+/// theta^(-2 i / n), the same for all rows.
+std::vector<double> rope_frequencies(int64_t n, double theta) {
+  std::vector<double> frequencies(static_cast<size_t>(n / 2));
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    frequencies[i] = std::pow(theta, -2 * static_cast<double>(i) / static_cast<double>(n));
+  }
+  return frequencies;
 }
 
 template <Op op, class T>
@@ -131,6 +141,7 @@ void rows(const RowRange& range, std::byte* const* operands, const int64_t* stri
     auto* first = reinterpret_cast<T*>(operands[k]);
     return first == nullptr ? nullptr : first + r * strides[k];
   };
+  const auto frequencies = op == Op::kRope ? rope_frequencies(range.n, params.theta) : std::vector<double>();
   for (int64_t r = 0; r < range.rows; ++r) {
     const Row<T> row = {range.n, at(0, r), at(1, r), at(2, r), at(3, r)};
     if constexpr (op == Op::kSoftmax || op == Op::kLogSoftmax) softmax(row, op == Op::kLogSoftmax);
@@ -141,7 +152,8 @@ void rows(const RowRange& range, std::byte* const* operands, const int64_t* stri
     if constexpr (op == Op::kRmsNorm) rms_norm(row, params.eps);
     if constexpr (op == Op::kRmsNormBackward) rms_norm_backward(row, params.eps);
     if constexpr (op == Op::kRope) {
-      rope(row, static_cast<double>(params.position + (range.first_row + r) % params.length), params);
+      const int64_t position = params.position + (range.first_row + r) % params.length;
+      rope(row, static_cast<double>(position), frequencies, params);
     }
   }
 }
