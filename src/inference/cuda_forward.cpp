@@ -41,7 +41,7 @@ Scratch::Scratch(const ModelConfig& config, int64_t tokens, int64_t context)
       qkv_rows(cleared<float>(batch * qkv)),
       attn(cleared<float>(batch * q_size)),
       gate(cleared<float>(batch * ffn)),
-      q8_rows(cleared<int8_t>(batch * q8)),
+      q8_rows(cleared<int8_t>((batch + kImageTokens - 1) / kImageTokens * kImageTokens * q8)),
       q8_scale(cleared<float>(batch)),
       q8_sum(cleared<int32_t>(batch)),
       cos(cleared<float>(context * config.head_dim / 2)),
@@ -70,6 +70,7 @@ int64_t Scratch::bytes() const {
 void CudaForward::embed(int64_t tokens, Stream stream) {
   table().embed({.table = model_.embedding,
                  .ids = scratch_.ids.as<int32_t>(),
+                 .id = 0,
                  .tokens = tokens,
                  .x = scratch_.x.as<float>(),
                  .x_stride = scratch_.hidden},
@@ -135,19 +136,19 @@ void CudaForward::decode_one(int64_t chunks, Stream stream) {
 
 void CudaForward::gemm(const DeviceLinear& linear, const float* x, int64_t x_stride, int64_t cols,
                        int64_t tokens, Norms norms, Epilogue epilogue, float* y, int64_t y_stride,
-                       bool quantized, Stream stream) const {
-  if (!quantized) {
-    table().quantize({.x = x,
-                      .x_stride = x_stride,
-                      .tokens = tokens,
-                      .cols = cols,
-                      .norms = norms,
-                      .q = scratch_.q8_rows.as<int8_t>(),
-                      .q_stride = padded(cols),
-                      .scale = scratch_.q8_scale.as<float>(),
-                      .sum = scratch_.q8_sum.as<int32_t>()},
-                     stream);
-  }
+                       Stream stream) const {
+  const bool image = table().gemm_takes_image(tokens);
+  table().quantize({.x = x,
+                    .x_stride = x_stride,
+                    .tokens = tokens,
+                    .cols = cols,
+                    .norms = norms,
+                    .q = scratch_.q8_rows.as<int8_t>(),
+                    .q_stride = padded(cols),
+                    .scale = scratch_.q8_scale.as<float>(),
+                    .sum = scratch_.q8_sum.as<int32_t>(),
+                    .image = image},
+                   stream);
   table().ternary_gemm({.weights = linear.weights,
                         .tokens = tokens,
                         .q = scratch_.q8_rows.as<int8_t>(),
@@ -156,18 +157,19 @@ void CudaForward::gemm(const DeviceLinear& linear, const float* x, int64_t x_str
                         .sum = scratch_.q8_sum.as<int32_t>(),
                         .epilogue = epilogue,
                         .y = y,
-                        .y_stride = y_stride},
+                        .y_stride = y_stride,
+                        .image = image},
                        stream);
 }
 
-void CudaForward::run_batch(int64_t tokens, int64_t singles, std::span<const Segment> segments,
-                            Stream stream) {
+void CudaForward::run_batch(int64_t tokens, int64_t singles, int64_t chunks,
+                            std::span<const Segment> segments, Stream stream) {
   const int64_t hidden = config_.hidden_size;
   auto* const x = scratch_.x.as<float>();
   auto* const gate = scratch_.gate.as<float>();
   const auto product = [&](const DeviceLinear& linear, const DeviceBuffer& norm, const float* input,
                            int64_t stride, int64_t cols, Epilogue epilogue, float* y, int64_t y_stride) {
-    gemm(linear, input, stride, cols, tokens, norms(norm, linear), epilogue, y, y_stride, false, stream);
+    gemm(linear, input, stride, cols, tokens, norms(norm, linear), epilogue, y, y_stride, stream);
   };
   embed(tokens, stream);
   for (size_t i = 0; i < model_.layers.size(); ++i) {
@@ -178,7 +180,7 @@ void CudaForward::run_batch(int64_t tokens, int64_t singles, std::span<const Seg
       product(linear, layer.attn_norm, x, scratch_.hidden, hidden, Epilogue::kStore, qkv, scratch_.qkv);
       qkv += linear.weights.outputs;
     }
-    attend_singles(index, singles, scratch_.chunks, stream);
+    attend_singles(index, singles, chunks, stream);
     attend_segments(index, segments, stream);
     product(layer.attn_output, layer.attn_sub_norm, scratch_.attn.as<float>(), scratch_.q_size,
             config_.q_size(), Epilogue::kAdd, x, scratch_.hidden);
@@ -233,29 +235,19 @@ void CudaForward::attend_segments(int64_t layer, std::span<const Segment> segmen
                         .sin = scratch_.sin.as<float>(),
                         .cache = segment.cache->layer(layer)},
                        stream);
-    table().prefill_attention(
-        {.qkv = qkv,
-         .qkv_stride = scratch_.qkv,
-         .tokens = segment.count,
-         .first = segment.position,
-         .heads = heads_of(config_),
-         .cache = segment.cache->layer(layer),
-         .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
-         .out = scratch_.attn.as<float>() + segment.row * scratch_.q_size,
-         .out_stride = scratch_.q_size},
-        stream);
+    const bool tensor = table().mma_attention_runs(heads_of(config_), kv_type_);
+    const auto attend = tensor ? table().mma_attention : table().prefill_attention;
+    attend({.qkv = qkv,
+            .qkv_stride = scratch_.qkv,
+            .tokens = segment.count,
+            .first = segment.position,
+            .heads = heads_of(config_),
+            .cache = segment.cache->layer(layer),
+            .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
+            .out = scratch_.attn.as<float>() + segment.row * scratch_.q_size,
+            .out_stride = scratch_.q_size},
+           stream);
   }
-}
-
-void CudaForward::head(int64_t first, int64_t count, float* logits, Stream stream) {
-  table().head({.head = model_.head,
-                .x = scratch_.x.as<float>() + first * scratch_.hidden,
-                .x_stride = scratch_.hidden,
-                .tokens = count,
-                .norms = {.first = model_.output_norm.as<float>(), .first_eps = config_.rms_norm_eps},
-                .y = logits,
-                .y_stride = model_.head.count},
-               stream);
 }
 
 }  // namespace bitnet::cuda

@@ -46,17 +46,16 @@ class CudaForward {
   /// five kernels.
   void decode_one(int64_t chunks, Stream stream);
   /// `tokens` rows whose ids lie in scratch. Of its segments, those of one token have their DecodeRows in
-  /// scratch, `singles` of them; the others are given.
-  void run_batch(int64_t tokens, int64_t singles, std::span<const Segment> segments, Stream stream);
-  /// Logits of rows [first, first + count) of x to [count, vocab_size].
-  void head(int64_t first, int64_t count, float* logits, Stream stream);
+  /// scratch, `singles` of them at positions within `chunks` chunks; the others are given.
+  void run_batch(int64_t tokens, int64_t singles, int64_t chunks, std::span<const Segment> segments,
+                 Stream stream);
 
  private:
   void embed(int64_t tokens, Stream stream);
   void gemv(const DeviceLinear& linear, const float* x, int64_t cols, Norms norms, Epilogue epilogue,
             float* y, Stream stream);
   void gemm(const DeviceLinear& linear, const float* x, int64_t x_stride, int64_t cols, int64_t tokens,
-            Norms norms, Epilogue epilogue, float* y, int64_t y_stride, bool quantized, Stream stream) const;
+            Norms norms, Epilogue epilogue, float* y, int64_t y_stride, Stream stream) const;
   void attend_singles(int64_t layer, int64_t singles, int64_t chunks, Stream stream);
   void attend_segments(int64_t layer, std::span<const Segment> segments, Stream stream);
   [[nodiscard]] Norms norms(const DeviceBuffer& weight, const DeviceLinear& linear) const;

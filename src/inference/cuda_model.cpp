@@ -5,6 +5,7 @@
 #include "inference/cuda_upload.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 #include <fmt/format.h>
@@ -31,10 +32,18 @@ int64_t tile_bytes(const Linear& linear) {
   return (linear.weight.rows() + 15) / 16 * k_tiles * 512;
 }
 
+int64_t int8_groups(const DenseMatrix& head) {
+  return (head.rows + 15) / 16;
+}
+int64_t int8_cols(const DenseMatrix& head) {
+  return (head.cols + kPad - 1) / kPad * kPad;
+}
+
 /// What the weights take, but for norms and scales, which are less than 1 % of it.
 int64_t needed_bytes(const Model::Impl& model) {
   int64_t bytes = aligned_row(model.embedding) * model.embedding.rows;
   if (!model.checkpoint.config().tied_head) bytes += aligned_row(model.head) * model.head.rows;
+  bytes += int8_groups(model.head) * 16 * int8_cols(model.head);
   for (const Layer& layer : model.layers) {
     for (const Linear* linear :
          {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down})
@@ -88,6 +97,45 @@ DenseRows dense_rows(const DenseMatrix& matrix, const DeviceBuffer& rows) {
           .cols = matrix.cols};
 }
 
+/// Made from the resident head, on the GPU.
+void round_head(const DenseMatrix& matrix, CudaModel& device) {
+  const int64_t groups = int8_groups(matrix), rows = groups * 16;
+  device.int8_tiles = DeviceBuffer(static_cast<size_t>(rows * int8_cols(matrix)));
+  device.int8_bounds = DeviceBuffer(static_cast<size_t>(3 * rows) * sizeof(float));
+  auto* const bounds = device.int8_bounds.as<float>();
+  device.int8_head = {.tiles = device.int8_tiles.as<int8_t>(),
+                      .scale = bounds,
+                      .error = bounds + rows,
+                      .norm = bounds + 2 * rows,
+                      .groups = groups,
+                      .blocks = int8_cols(matrix) / 64};
+  const OwnedStream stream;
+  table().round_head(device.head, device.int8_head, stream.get());
+  table().synchronize(stream.get());
+}
+
+DeviceBuffer step_layers(const std::vector<DeviceLayer>& layers) {
+  std::vector<StepLayer> steps;
+  for (const DeviceLayer& layer : layers) {
+    const std::array<const DeviceLinear*, 4> linears{&layer.qkv[0], &layer.attn_output, &layer.gate_up[0],
+                                                     &layer.down};
+    const std::array<const DeviceBuffer*, 4> norms{&layer.attn_norm, &layer.attn_sub_norm, &layer.ffn_norm,
+                                                   &layer.ffn_sub_norm};
+    StepLayer step = {};
+    for (size_t m = 0; m < linears.size(); ++m) {
+      step.tiles[m] = linears[m]->weights.tiles;
+      step.row_scales[m] = linears[m]->weights.row_scale;
+      step.norms[m] = norms[m]->as<float>();
+    }
+    steps.push_back(step);
+  }
+  DeviceBuffer device(steps.size() * sizeof(StepLayer));
+  const OwnedStream stream;
+  table().to_device(device.data(), steps.data(), device.bytes(), stream.get());
+  table().synchronize(stream.get());
+  return device;
+}
+
 std::shared_ptr<const CudaModel> upload(const Model::Impl& model, int index, int threads) {
   const auto start = std::chrono::steady_clock::now();
   check_room(model);
@@ -109,6 +157,8 @@ std::shared_ptr<const CudaModel> upload(const Model::Impl& model, int index, int
   device->output_norm = uploader.vector(model.output_norm);
   device->inv_freq = uploader.vector(model.inv_freq);
   uploader.finish();
+  round_head(model.head, *device);
+  if (!config.projection_norms) device->step_layers = step_layers(device->layers);
   device->bytes = before - table().memory().free_bytes;
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   log_message(LogLevel::kInfo, fmt::format("cuda:{}: {} bytes of weights uploaded in {:.2f} s", index,

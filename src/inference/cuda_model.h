@@ -29,8 +29,12 @@ struct DeviceLayer {
 struct CudaModel {
   int device = 0;
   std::vector<DeviceLayer> layers;
+  DeviceBuffer
+      step_layers;  ///< StepLayer for each; empty where a layer's matrices are not those of decode_step
   DeviceBuffer embedding_rows, head_rows, output_norm, inv_freq;  ///< head_rows empty if tied
   DenseRows embedding, head;
+  DeviceBuffer int8_tiles, int8_bounds;  ///< of int8_head
+  Int8Copy int8_head;
   int64_t bytes = 0;
 };
 

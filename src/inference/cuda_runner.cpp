@@ -2,11 +2,11 @@
 
 #include "bitnet/core/error.h"
 #include "inference/cuda_forward.h"
-#include "inference/top_rows.h"
+#include "inference/cuda_head.h"
+#include "inference/cuda_step.h"
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <vector>
 
 #include <fmt/format.h>
@@ -14,6 +14,9 @@
 namespace bitnet {
 namespace cuda {
 namespace {
+
+// In longer contexts the graph is faster, whose attention spreads over more warps (docs/CUDA.md).
+constexpr int64_t kMostStepChunks = 4;
 
 Scratch make_scratch(const ModelConfig& config, int64_t batch, int64_t context) {
   try {
@@ -34,8 +37,8 @@ class CudaRunner final : public Runner {
         weights_(model_on_device(model, device, options.threads)),
         scratch_(make_scratch(config(), options.batch, context)),
         forward_(config(), *weights_, scratch_, kv_type_, context),
-        logits_(static_cast<size_t>(kMaxLogits * config().vocab_size) * sizeof(float)),
-        host_logits_(logits_.bytes()),
+        step_(config(), *weights_, scratch_, kv_type_, context_),
+        head_(config(), *weights_, options.exact_head),
         host_ids_(static_cast<size_t>(options.batch) * sizeof(int32_t)),
         host_rows_(static_cast<size_t>(options.batch) * sizeof(DecodeRow)) {
     table().rope_table({.inv_freq = weights_->inv_freq.as<float>(),
@@ -68,9 +71,6 @@ class CudaRunner final : public Runner {
 
  private:
   [[nodiscard]] const ModelConfig& config() const { return model_.checkpoint.config(); }
-  [[nodiscard]] size_t row_bytes() const { return static_cast<size_t>(config().vocab_size) * sizeof(float); }
-  /// Brings the logits of the rows to host_logits_.
-  void fetch_logits(std::span<const int64_t> rows);
   /// Writes ids and DecodeRows for the device; returns the segments of several tokens.
   std::vector<Segment> gather(std::span<const RunnerRow> rows);
   void send_inputs(size_t rows);
@@ -84,19 +84,21 @@ class CudaRunner final : public Runner {
   std::shared_ptr<const CudaModel> weights_;
   Scratch scratch_;
   CudaForward forward_;
-  DeviceBuffer logits_;
-  PinnedBuffer host_logits_, host_ids_, host_rows_;
+  CudaStep step_;
+  CudaHead head_;
+  PinnedBuffer host_ids_, host_rows_;
   OwnedStream stream_;
-  std::vector<std::unique_ptr<OwnedGraph>> decode_;  ///< a whole step of one token with its logits
+  std::vector<std::unique_ptr<OwnedGraph>> decode_;  ///< the layers of one token
   std::vector<LayerActivations> activations_;        ///< none: they are not counted here
   int64_t singles_ = 0;
-  bool has_logits_ = false;  ///< those of row 0 are on their way to host_logits_
+  int64_t single_chunks_ = 0;  ///< that the longest of their sequences has
 };
 
 std::vector<Segment> CudaRunner::gather(std::span<const RunnerRow> rows) {
   std::vector<Segment> segments;
   auto* const singles = host_rows_.as<DecodeRow>();
   singles_ = 0;
+  single_chunks_ = 0;
   for (size_t begin = 0; begin < rows.size();) {
     size_t end = begin + 1;
     while (end < rows.size() && rows[end].cache == rows[begin].cache) ++end;
@@ -107,6 +109,7 @@ std::vector<Segment> CudaRunner::gather(std::span<const RunnerRow> rows) {
                              .values = cache.values(),
                              .row = static_cast<int32_t>(row),
                              .position = static_cast<int32_t>(rows[begin].position)};
+      single_chunks_ = std::max(single_chunks_, chunks_of(rows[begin].position + 1));
     } else {
       segments.push_back({row, static_cast<int64_t>(end - begin), rows[begin].position, &cache});
     }
@@ -132,8 +135,6 @@ Graph CudaRunner::decode_graph(int64_t position) {
   table().begin_capture(stream_.get());
   send_inputs(1);
   forward_.decode_one(std::min(int64_t{1} << bucket, scratch_.chunks), stream_.get());
-  forward_.head(0, 1, logits_.as<float>(), stream_.get());
-  table().to_host(host_logits_.as<float>(), logits_.data(), row_bytes(), stream_.get());
   graph.reset(table().end_capture(stream_.get()));
   return graph.get();
 }
@@ -142,52 +143,30 @@ void CudaRunner::run(std::span<const RunnerRow> rows) {
   table().use_device(device_);
   table().synchronize(stream_.get());  // the last run has read the pinned buffers
   const std::vector<Segment> segments = gather(rows);
-  has_logits_ = rows.size() == 1;
+  if (rows.size() == 1 && step_.runs() && chunks_of(rows.front().position + 1) <= kMostStepChunks) {
+    const RunnerRow& row = rows.front();
+    step_.run(row.id, row.position, *static_cast<const CudaCache*>(row.cache), stream_.get());
+    return;
+  }
   if (rows.size() == 1) {
     table().launch_graph(decode_graph(rows.front().position), stream_.get());
     return;
   }
   send_inputs(rows.size());
-  forward_.run_batch(std::ssize(rows), singles_, segments, stream_.get());
-}
-
-void CudaRunner::fetch_logits(std::span<const int64_t> rows) {
-  table().use_device(device_);
-  if (!has_logits_) {
-    const auto vocab = static_cast<size_t>(config().vocab_size);
-    for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {  // runs of neighbours
-      for (end = begin + 1; end < rows.size() && rows[end] == rows[end - 1] + 1;) ++end;
-      forward_.head(rows[begin], static_cast<int64_t>(end - begin), logits_.as<float>() + begin * vocab,
-                    stream_.get());
-    }
-    table().to_host(host_logits_.as<float>(), logits_.data(), rows.size() * row_bytes(), stream_.get());
-  }
-  table().synchronize(stream_.get());
+  forward_.run_batch(std::ssize(rows), singles_, single_chunks_, segments, stream_.get());
 }
 
 void CudaRunner::logits(std::span<const int64_t> rows, std::span<float> out) {
-  fetch_logits(rows);
-  std::memcpy(out.data(), host_logits_.as<float>(), rows.size() * row_bytes());
+  table().use_device(device_);
+  const std::span<const float> found =
+      head_.logits(scratch_.x.as<float>(), scratch_.hidden, rows, stream_.get());
+  std::copy(found.begin(), found.end(), out.begin());
 }
 
 void CudaRunner::top(std::span<const int64_t> rows, std::span<const TopQuery> queries,
                      std::span<std::vector<Candidate>> out) {
-  fetch_logits(rows);
-  const auto vocab = static_cast<size_t>(config().vocab_size);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const std::span logits(host_logits_.as<const float>() + i * vocab, vocab);
-    std::vector<int32_t> always(queries[i].always.begin(), queries[i].always.end());
-    std::sort(always.begin(), always.end());
-    always.erase(std::unique(always.begin(), always.end()), always.end());
-    TopRows best;
-    best.reset(queries[i].k, always);
-    best.add(0, logits, logits);
-    std::vector<int32_t> ids = TopRows::merge({&best, 1});
-    ids.insert(ids.end(), always.begin(), always.end());
-    std::sort(ids.begin(), ids.end());
-    out[i].clear();
-    for (const int32_t id : ids) out[i].push_back({id, logits[static_cast<size_t>(id)]});
-  }
+  table().use_device(device_);
+  head_.top(scratch_.x.as<float>(), scratch_.hidden, rows, queries, out, stream_.get());
 }
 
 }  // namespace

@@ -58,7 +58,8 @@ struct GemvArgs {
   float* y;
 };
 
-/// q, scale, sum of norms(x) per token. Rows of x and q are padded to kPad.
+/// q, scale, sum of norms(x) per token. Rows of x and q are padded to kPad. `image`: q becomes not rows but
+/// the image that ternary_gemm takes instead (cuda/activation_image.cuh), with q_stride columns.
 struct QuantizeArgs {
   const float* x;
   int64_t x_stride, tokens, cols;
@@ -67,6 +68,7 @@ struct QuantizeArgs {
   int64_t q_stride;
   float* scale;
   int32_t* sum;
+  bool image;
 };
 
 /// Several tokens: y[t] = epilogue(W q[t]).
@@ -80,7 +82,11 @@ struct GemmArgs {
   Epilogue epilogue;
   float* y;
   int64_t y_stride;
+  bool image = false;  ///< what q is: rows, or where gemm_takes_image() an image
 };
+
+/// Tokens' int8 rows in an image are a multiple of this.
+inline constexpr int64_t kImageTokens = 128;
 
 /// A dense matrix in a file's dtype; rows row_bytes apart, a multiple of 64, zeros behind `cols`.
 struct DenseRows {
@@ -89,10 +95,11 @@ struct DenseRows {
   int64_t row_bytes, count, cols;
 };
 
-/// x[t] = table[ids[t]].
+/// x[t] = table[ids[t]]; without ids, of the one token `id`.
 struct EmbedArgs {
   DenseRows table;
   const int32_t* ids;
+  int32_t id;
   int64_t tokens;
   float* x;
   int64_t x_stride;
@@ -106,6 +113,44 @@ struct HeadArgs {
   Norms norms;
   float* y;
   int64_t y_stride;
+};
+
+/// An int8 copy of a head (inference/int8_head.h) in blocks of 16 rows x 64 columns (cuda/int8_tiles.cuh);
+/// per row w ~ scale q, error >= ||w - scale q||, norm >= ||w|| + error.
+struct Int8Copy {
+  int8_t* tiles;
+  float* scale;
+  float* error;
+  float* norm;
+  int64_t groups;  ///< of 16 rows
+  int64_t blocks;  ///< of 64 columns, a multiple of 2
+};
+
+inline constexpr int64_t kMostTopTokens = 16;
+inline constexpr int64_t kMostTopCandidates = 1023;
+
+/// Of a token of x: the `k` highest logits, beside `always` named ones that do not count.
+struct TopQueryRow {
+  int32_t row, k, always;
+};
+/// What head_top finds: `count` rows and their logits, in no order; nothing where count > kMostTopCandidates.
+struct TopCandidates {
+  int32_t count;
+  int32_t ids[kMostTopCandidates];
+  float logits[kMostTopCandidates];
+};
+
+/// The named logits and the k highest others of the rows of x that `queries` name, those of `head`.
+struct HeadTopArgs {
+  DenseRows head;
+  Int8Copy copy;
+  const float* x;
+  int64_t x_stride, tokens;  ///< tokens: at most kMostTopTokens queries
+  Norms norms;
+  const TopQueryRow* queries;
+  const int32_t* always;  ///< [tokens][kMostTopCandidates]
+  void* scratch;          ///< head_top_scratch() bytes
+  TopCandidates* out;     ///< [tokens]
 };
 
 /// cos and sin [positions, head_dim / 2] of position * inv_freq (the product rounded to f32 first).
@@ -142,8 +187,9 @@ struct RopeStoreArgs {
   KvLayer cache;
 };
 
-/// Causal attention of several tokens over the cache that holds them; q rotated. The arithmetic is that of
-/// attention_chunk and attention_merge of kernel_table.h, to the bit, as in decode_attention.
+/// Causal attention of several tokens over the cache that holds them; q rotated. prefill_attention: the
+/// arithmetic of attention_chunk and attention_merge of kernel_table.h, to the bit, as in decode_attention.
+/// mma_attention: on the tensor cores, close to it.
 struct PrefillAttentionArgs {
   const float* qkv;
   int64_t qkv_stride, tokens, first;
@@ -183,6 +229,36 @@ struct DecodeAttentionArgs {
   int32_t* arrived;
   float* out;
   int64_t out_stride;
+};
+
+/// A layer's matrices for decode_step, in the order q/k/v, attention output, paired gate and up, down; norms
+/// are those of the matrices' inputs and may be null.
+struct StepLayer {
+  const void* tiles[4];
+  const float* row_scales[4];
+  const float* norms[4];
+};
+
+/// All layers for one new token of one sequence. Shapes are those of every layer's matrices.
+struct StepArgs {
+  const StepLayer* layers;  ///< on the device
+  int64_t layer_count;
+  int64_t groups[4], k_tiles[4], cols[4];
+  Heads heads;
+  DType kv_type;
+  void* keys;
+  void* values;
+  int64_t layer_stride;       ///< elements of a cache between layers
+  int64_t position, context;  ///< context: positions that the cache has
+  const float* cos;
+  const float* sin;
+  float scale, eps;
+  bool relu2;
+  void* exchange;  ///< step_exchange_bytes(), zero at first
+  /// Of the first layer; not 0 or 1. Each launch on an exchange begins at least layer_count higher than the
+  /// last.
+  uint32_t epoch;
+  float* x;  ///< the embedding, and then the last layer's result
 };
 
 /// Moves positions [from, end) of one layer down by `count`, rotating keys by cos and sin [head_dim / 2].
@@ -230,14 +306,25 @@ struct Table {
   // Kernels.
   void (*ternary_gemv)(const GemvArgs& args, Stream stream);
   void (*quantize)(const QuantizeArgs& args, Stream stream);
+  /// Whether a product of so many tokens is faster from an image, on the GPU in use.
+  bool (*gemm_takes_image)(int64_t tokens);
   void (*ternary_gemm)(const GemmArgs& args, Stream stream);
   void (*naive_ternary)(const GemmArgs& args, Stream stream);  ///< the oracle of ternary_gemm
   void (*embed)(const EmbedArgs& args, Stream stream);
   void (*head)(const HeadArgs& args, Stream stream);
+  void (*round_head)(const DenseRows& head, const Int8Copy& copy, Stream stream);
+  size_t (*head_top_scratch)(const DenseRows& head);
+  void (*head_top)(const HeadTopArgs& args, Stream stream);
   void (*rope_table)(const RopeTableArgs& args, Stream stream);
   void (*rope_store)(const RopeStoreArgs& args, Stream stream);
   void (*prefill_attention)(const PrefillAttentionArgs& args, Stream stream);
+  bool (*mma_attention_runs)(const Heads& heads, DType kv_type);
+  void (*mma_attention)(const PrefillAttentionArgs& args, Stream stream);
   void (*decode_attention)(const DecodeAttentionArgs& args, Stream stream);
+  /// Whether decode_step can run this shape on the GPU in use: sm_90, and what a block needs has room.
+  bool (*step_runs)(const StepArgs& args);
+  size_t (*step_exchange_bytes)(const StepArgs& args);
+  void (*decode_step)(const StepArgs& args, Stream stream);
   void (*shift)(const ShiftArgs& args, Stream stream);
   void (*glu)(const GluArgs& args, Stream stream);
 };

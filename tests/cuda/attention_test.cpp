@@ -237,5 +237,43 @@ TEST_F(Attention, PrefillHasTheScalarTablesBits) {
   }
 }
 
+/// Close to the scalar table's, and each token's the same in whatever batch it comes.
+TEST_F(Attention, TensorCoresComeCloseAndDoNotDependOnTheBatch) {
+  Random random(3);
+  for (const AttentionCase shape : {AttentionCase{4, 2, 64, 0, DType::kF16}, {5, 1, 128, 300, DType::kF16}}) {
+    constexpr int64_t kTokens = 150, kFirst = 37;
+    const Heads heads{shape.heads, shape.kv_heads, shape.head_dim};
+    ASSERT_TRUE(table().mma_attention_runs(heads, shape.kv_type));
+    Problem problem(random, shape, kTokens);
+    problem.store_new();
+    const DeviceBuffer qkv = to_device(problem.qkv), keys = problem.device_cache(problem.keys),
+                       values = problem.device_cache(problem.values);
+    const DeviceBuffer whole = filled<float>(kTokens * problem.q_size),
+                       parts = filled<float>(kTokens * problem.q_size);
+    const auto attend = [&](int64_t first, int64_t count, const DeviceBuffer& out, Stream stream) {
+      table().mma_attention({.qkv = qkv.as<float>() + first * problem.row(),
+                             .qkv_stride = problem.row(),
+                             .tokens = count,
+                             .first = shape.length + first,
+                             .heads = heads,
+                             .cache = {keys.data(), values.data(), shape.kv_type},
+                             .scale = problem.scale(),
+                             .out = out.as<float>() + first * problem.q_size,
+                             .out_stride = problem.q_size},
+                            stream);
+    };
+    run([&](Stream stream) {
+      attend(0, kTokens, whole, stream);
+      attend(0, kFirst, parts, stream);
+      attend(kFirst, kTokens - kFirst, parts, stream);
+    });
+    const std::vector<float> found = to_host<float>(whole), expected = problem.attend_all();
+    EXPECT_EQ(to_host<float>(parts), found);
+    float largest = 0;
+    for (size_t i = 0; i < found.size(); ++i) largest = std::max(largest, std::abs(found[i] - expected[i]));
+    EXPECT_LT(largest, 2e-5f);  // of values up to 2
+  }
+}
+
 }  // namespace
 }  // namespace bitnet::cuda

@@ -112,28 +112,85 @@ TEST_F(GpuModel, SequencesDecodedTogetherGiveTheirOwnBits) {
   EXPECT_EQ(together, alone);
 }
 
+std::vector<int32_t> long_prompt(const Model& model) {
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < 330; ++i) ids.push_back(i * 37 % static_cast<int32_t>(model.config().vocab_size));
+  return ids;
+}
+
 TEST_F(GpuModel, BatchesOfThePromptAndTheContextShiftChangeNoBit) {
   const auto model = Model::load(testing::bundled_model());
-  const auto vocab = static_cast<int32_t>(model->config().vocab_size);
-  std::vector<int32_t> ids;
-  for (int32_t i = 0; i < 330; ++i) ids.push_back(i * 37 % vocab);
+  const std::vector<int32_t> ids = long_prompt(*model);
+  Session cpu(model, on("cpu")), whole(model, on("cuda")), parts(model, on("cuda", 33));
+  const std::vector<float> expected = cpu.append_all_logits(ids);
+  EXPECT_TRUE(same_bits(whole.append_all_logits(ids), expected));
+  EXPECT_TRUE(same_bits(parts.append_all_logits(ids), expected));
+  cpu.shift(4, 30);
+  whole.shift(4, 30);
+  for (int32_t i = 0; i < 5; ++i) {
+    const std::array next{i};
+    EXPECT_TRUE(same_bits(whole.append(next), cpu.append(next))) << "token " << i;
+  }
+}
+
+/// With an f16 cache, prompts are attended on the tensor cores: near the processor's logits, and the same
+/// bits in whatever batches of several tokens.
+TEST_F(GpuModel, PromptsWithAnF16CacheComeClose) {
+  const auto model = Model::load(testing::bundled_model());
+  const std::vector<int32_t> ids = long_prompt(*model);
+  SessionOptions options = on("cpu");
+  options.kv_type = DType::kF16;
+  Session cpu(model, options);
+  options.device = "cuda";
+  Session whole(model, options);
+  options.batch = 33;
+  Session parts(model, options);
+  const std::vector<float> expected = cpu.append_all_logits(ids), found = whole.append_all_logits(ids);
+  EXPECT_TRUE(same_bits(parts.append_all_logits(ids), found));
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    difference += (double{found[i]} - expected[i]) * (double{found[i]} - expected[i]);
+    size += double{expected[i]} * expected[i];
+  }
+  EXPECT_LT(std::sqrt(difference / size), 0.01);
+  RecordProperty("relative_difference", std::to_string(std::sqrt(difference / size)));
+  for (const auto& prompt : storyteller_prompts()) {
+    const auto prompt_ids = prompt["ids"].get<std::vector<int32_t>>();
+    cpu.truncate(0);
+    whole.truncate(0);
+    EXPECT_EQ(greedy(whole, prompt_ids, 48), greedy(cpu, prompt_ids, 48));
+  }
+}
+
+/// A first single token behind a long prompt, and behind a shift of a short one.
+TEST_F(GpuModel, OneTokenAfterAPrompt) {
+  const auto model = Model::load(testing::bundled_model());
+  const std::vector<int32_t> ids = long_prompt(*model);
+  for (const size_t count : {100, 255, 256, 300, 330}) {
+    for (const int64_t shift : {0, 30}) {
+      Session cpu(model, on("cpu")), gpu(model, on("cuda"));
+      cpu.append(std::span(ids).first(count));
+      gpu.append(std::span(ids).first(count));
+      cpu.shift(4, shift);
+      gpu.shift(4, shift);
+      const std::array next{int32_t{9}};
+      EXPECT_TRUE(same_bits(gpu.append(next), cpu.append(next))) << count << " tokens, shifted by " << shift;
+    }
+  }
+}
+
+/// Long enough that a warp of the decode kernels attends several chunks.
+TEST_F(GpuModel, DecodingOverSeveralChunksHasTheProcessorsBits) {
+  const auto model = Model::load(testing::bundled_model());
   for (const DType kv_type : {DType::kF32, DType::kF16}) {
     SessionOptions options = on("cpu");
     options.kv_type = kv_type;
     Session cpu(model, options);
     options.device = "cuda";
-    Session whole(model, options);
-    options.batch = 33;
-    Session parts(model, options);
-    const std::vector<float> expected = cpu.append_all_logits(ids);
-    EXPECT_TRUE(same_bits(whole.append_all_logits(ids), expected));
-    EXPECT_TRUE(same_bits(parts.append_all_logits(ids), expected));
-    cpu.shift(4, 30);
-    whole.shift(4, 30);
-    for (int32_t i = 0; i < 5; ++i) {
-      const std::array next{i};
-      EXPECT_TRUE(same_bits(whole.append(next), cpu.append(next))) << "token " << i;
-    }
+    options.batch = 1;  // token by token: no tensor cores
+    Session gpu(model, options);
+    const std::vector<int32_t> ids = long_prompt(*model);
+    EXPECT_TRUE(same_bits(gpu.append_all_logits(ids), cpu.append_all_logits(ids)));
   }
 }
 

@@ -184,6 +184,33 @@ TEST_F(Ternary, GemvHasTheScalarTablesBits) {
   expect_gemv(random, {33, 300}, Epilogue::kStore, 2);
 }
 
+/// The same from an image of x, which `quantize` makes.
+void expect_image_gemm(GemmArgs args, std::span<const float> x, const std::vector<float>& before,
+                       const std::vector<float>& expected) {
+  const int64_t cols = std::ssize(x) / args.tokens, rows = (args.tokens + kImageTokens - 1) / kImageTokens;
+  const DeviceBuffer device_x = to_device(padded_rows(x, args.tokens, cols)), y = to_device(before);
+  const DeviceBuffer q = filled<int8_t>(rows * kImageTokens * padded(cols), 77);
+  const DeviceBuffer scale = filled<float>(args.tokens), sum = filled<int32_t>(args.tokens);
+  args.q = q.as<int8_t>(), args.scale = scale.as<float>(), args.sum = sum.as<int32_t>(),
+  args.y = y.as<float>();
+  args.image = true;
+  run([&](Stream stream) {
+    table().quantize({.x = device_x.as<float>(),
+                      .x_stride = padded(cols),
+                      .tokens = args.tokens,
+                      .cols = cols,
+                      .norms = {},
+                      .q = q.as<int8_t>(),
+                      .q_stride = padded(cols),
+                      .scale = scale.as<float>(),
+                      .sum = sum.as<int32_t>(),
+                      .image = true},
+                     stream);
+    table().ternary_gemm(args, stream);
+  });
+  EXPECT_EQ(to_host<float>(y), expected) << cols << " columns, " << args.tokens << " tokens, from an image";
+}
+
 void expect_gemm(Random& random, ShapeCase shape, int64_t tokens, Epilogue epilogue, int fixed = 2) {
   const Matrix matrix = make_matrix(random, shape.rows, shape.cols, epilogue, fixed);
   std::vector<float> x = random_floats(random, tokens * shape.cols, -3, 3);
@@ -206,6 +233,7 @@ void expect_gemm(Random& random, ShapeCase shape, int64_t tokens, Epilogue epilo
   EXPECT_EQ(found, expected_outputs(matrix, rounded, tokens, epilogue, before))
       << shape.rows << " x " << shape.cols << ", " << tokens << " tokens, epilogue "
       << static_cast<int>(epilogue);
+  if (table().gemm_takes_image(tokens)) expect_image_gemm(args, x, before, found);
   if (epilogue != Epilogue::kStore) return;
   GemmArgs naive_args = args;
   naive_args.y = naive.as<float>();
@@ -219,6 +247,7 @@ TEST_F(Ternary, GemmHasTheScalarTablesBits) {
     for (const int64_t tokens : {1, 2, 16, 17, 65}) expect_gemm(random, shape, tokens, Epilogue::kStore);
     for (const Epilogue epilogue : kEpilogues) expect_gemm(random, shape, 33, epilogue);
   }
+  for (const Epilogue epilogue : kEpilogues) expect_gemm(random, {200, 2560}, 300, epilogue);
   // Enough blocks for the largest tiles.
   expect_gemm(random, {2560, 130}, 900, Epilogue::kAdd);
   expect_gemm(random, {1280, 130}, 900, Epilogue::kRelu2);
@@ -257,7 +286,8 @@ TEST_F(Ternary, QuantizeHasTheScalarTablesBits) {
                           .q = q.as<int8_t>(),
                           .q_stride = padded(cols),
                           .scale = scale.as<float>(),
-                          .sum = sum.as<int32_t>()},
+                          .sum = sum.as<int32_t>(),
+                          .image = false},
                          stream);
       });
       EXPECT_EQ(to_host<int8_t>(q), expected.q) << cols << " columns, norms " << norm_count;

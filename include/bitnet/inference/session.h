@@ -35,7 +35,7 @@ struct LayerActivations {
 
 /// One sequence: a KV cache and the scratch memory of a forward pass. Not thread-safe; distinct sessions are
 /// independent. The logits do not depend on the thread count, the batch size, the instruction set or
-/// (docs/CUDA.md has the one exception) the device.
+/// (docs/CUDA.md has the exceptions) the device.
 class Session {
  public:
   explicit Session(std::shared_ptr<const Model> model, const SessionOptions& options = {});

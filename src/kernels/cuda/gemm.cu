@@ -3,23 +3,15 @@
 // through shared memory in 128-byte rows, in three stages of asynchronous copies.
 
 #include "kernels/cuda/copy.cuh"
+#include "kernels/cuda/gemm_epilogue.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/ternary.cuh"
+#include "kernels/cuda/mma.cuh"
 
 namespace bitnet::cuda {
 namespace {
 
 constexpr int kStages = 3;
 constexpr int kRowVectors = kTileCols / 16;  // 16-byte vectors of a token's row in a stage
-
-/// d += a * b on 16 rows x 32 columns x 8 tokens: codes as unsigned bytes, activations as signed ones.
-__device__ __forceinline__ void mma(int (&d)[4], const uint32_t (&a)[4], int b0, int b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 
 /// Warps of a block along rows and tokens; tiles of 16 rows and of 8 tokens that each warp computes.
 template <int kRowWarps, int kTokenWarps, int kRowTiles, int kTokenTiles>
@@ -75,34 +67,10 @@ __device__ __forceinline__ void multiply_tile(const uint4 (&weights)[S::kWarpGro
       const int4 b = stage[swizzled(warp_token + n * 8 + lane / 4, half * 4 + lane % 4)];
 #pragma unroll
       for (int m = 0; m < S::kWarpGroups; ++m) {
-        mma(sums[m][n], a[m][0], b.x, b.y);
-        mma(sums[m][n], a[m][1], b.z, b.w);
+        mma_u8(sums[m][n], a[m][0], b.x, b.y);
+        mma_u8(sums[m][n], a[m][1], b.z, b.w);
       }
     }
-  }
-}
-
-/// Lane (g, t) holds rows g and g + 8 of a group, for tokens 2t and 2t + 1 of eight.
-template <Epilogue kEpilogue>
-__device__ __forceinline__ void write_pair(const GemmArgs& args, int64_t group, int64_t token, int low,
-                                           int high) {
-  if (group >= args.weights.groups || token >= args.tokens) return;
-  const int lane_row = threadIdx.x % kWarp / 4;
-  const int64_t row = group * kTileRows + lane_row;
-  const float scale = args.scale[token];
-  const int32_t sum = args.sum[token];
-  const float first = product(low, sum, args.weights.row_scale[row], scale);
-  const float second = product(high, sum, args.weights.row_scale[row + 8], scale);
-  float* y = args.y + token * args.y_stride;
-  if constexpr (kIsPaired<kEpilogue>) {
-    const int64_t output = group * (kTileRows / 2) + lane_row;
-    if (output < args.weights.outputs) y[output] = gated<kEpilogue>(first, second);
-  } else if constexpr (kEpilogue == Epilogue::kAdd) {
-    if (row < args.weights.outputs) y[row] = __fadd_rn(y[row], first);
-    if (row + 8 < args.weights.outputs) y[row + 8] = __fadd_rn(y[row + 8], second);
-  } else {
-    if (row < args.weights.outputs) y[row] = first;
-    if (row + 8 < args.weights.outputs) y[row + 8] = second;
   }
 }
 
@@ -199,7 +167,12 @@ __global__ void naive_kernel(const GemmArgs args) {
 
 }  // namespace
 
+bool gemm_takes_image(int64_t tokens) {
+  return device_limits().wgmma && tokens > kImageTokens / 2;
+}
+
 void ternary_gemm(const GemmArgs& args, Stream stream) {
+  if (args.image) return wgmma_gemm(args, stream);
   const int64_t many_blocks =
       ceil_div<int64_t>(args.tokens, Many::kTokens) * ceil_div<int64_t>(args.weights.groups, Many::kGroups);
   if (args.tokens <= Few::kTokens) return run_shape<Few>(args, stream);

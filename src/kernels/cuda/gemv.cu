@@ -118,7 +118,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) gemv_kerne
   wait_copies<0>();
   normalize_row<kThreads>(args.x, vectors, args.cols, args.norms,
                           first_norm == nullptr ? nullptr : norm_weight, row, reduction);
-  const RowScale scale = quantize_row<kThreads>(row, vectors, q, reduction);
+  const RowScale scale =
+      quantize_row<kThreads>(row, vectors, reduction, [&](int quad, uint32_t four) { q[quad] = four; });
 
   RowPair pair;
   int group = begin / k_tiles, column_tile = begin % k_tiles;

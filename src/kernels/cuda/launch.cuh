@@ -34,12 +34,14 @@ struct DeviceLimits {
   int shared_bytes;        ///< the most that a block can ask for
   bool overlapped_launch;  ///< programmatic dependent launch exists
   bool clusters;           ///< of blocks
+  bool wgmma;              ///< sm_90 itself: no other has these instructions
 };
 const DeviceLimits& device_limits();
 
 /// Whether a kernel may start before the one queued in front of it has ended. Such a kernel calls
-/// wait_for_previous() (device.cuh) before it reads what others wrote, and in every block.
-enum class Start { kAfterPrevious, kOverlapped };
+/// wait_for_previous() (device.cuh) before it reads what others wrote, and in every block. kTogether: all
+/// blocks run at once, or the launch fails.
+enum class Start { kAfterPrevious, kOverlapped, kTogether };
 
 /// Blocks along x that share their shared memory; more than 1 only where device_limits().clusters.
 struct Cluster {
@@ -73,6 +75,10 @@ void launch(void (*kernel)(Args), dim3 grid, unsigned threads, size_t shared_byt
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
   }
+  if (start == Start::kTogether) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeCooperative;
+    attributes[config.numAttrs++].val.cooperative = 1;
+  }
   if (cluster.blocks > 1) {
     attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
     attributes[config.numAttrs].val.clusterDim.x = cluster.blocks;
@@ -84,14 +90,24 @@ void launch(void (*kernel)(Args), dim3 grid, unsigned threads, size_t shared_byt
 
 void ternary_gemv(const GemvArgs& args, Stream stream);
 void quantize(const QuantizeArgs& args, Stream stream);
+bool gemm_takes_image(int64_t tokens);
 void ternary_gemm(const GemmArgs& args, Stream stream);
+void wgmma_gemm(const GemmArgs& args, Stream stream);  // of an image
 void naive_ternary(const GemmArgs& args, Stream stream);
 void embed(const EmbedArgs& args, Stream stream);
 void head(const HeadArgs& args, Stream stream);
+void round_head(const DenseRows& head, const Int8Copy& copy, Stream stream);
+size_t head_top_scratch(const DenseRows& head);
+void head_top(const HeadTopArgs& args, Stream stream);
 void rope_table(const RopeTableArgs& args, Stream stream);
 void rope_store(const RopeStoreArgs& args, Stream stream);
 void prefill_attention(const PrefillAttentionArgs& args, Stream stream);
+bool mma_attention_runs(const Heads& heads, DType kv_type);
+void mma_attention(const PrefillAttentionArgs& args, Stream stream);
 void decode_attention(const DecodeAttentionArgs& args, Stream stream);
+bool step_runs(const StepArgs& args);
+size_t step_exchange_bytes(const StepArgs& args);
+void decode_step(const StepArgs& args, Stream stream);
 void shift(const ShiftArgs& args, Stream stream);
 void glu(const GluArgs& args, Stream stream);
 

@@ -93,10 +93,10 @@ struct RowScale {
   int32_t sum;
 };
 
-/// q = int8 of row, in shared or global memory; after the last barrier inside, q is visible to the block.
-template <int kThreads>
-__device__ RowScale quantize_row(const float4* row, int vectors, uint32_t* q,
-                                 RowReduction<kThreads>& reduction) {
+/// write(i, int8 of row[i]); after the last barrier inside, what was written is visible to the block.
+template <int kThreads, class Write>
+__device__ RowScale quantize_row(const float4* row, int vectors, RowReduction<kThreads>& reduction,
+                                 Write&& write) {
   const int warp = threadIdx.x / kWarp;
   uint32_t magnitude = magnitude_bits(1e-5f);
 #pragma unroll 4
@@ -117,7 +117,7 @@ __device__ RowScale quantize_row(const float4* row, int vectors, uint32_t* q,
   for (int i = threadIdx.x; i < vectors; i += kThreads) {
     const uint32_t four = finite ? quantize_four(row[i], scale) : 0u;
     sum = __dp4a(static_cast<int>(four), 0x01010101, sum);
-    q[i] = four;
+    write(i, four);
   }
   sum = __reduce_add_sync(0xffffffffu, sum);
   if (threadIdx.x % kWarp == 0) reduction.sum[warp] = sum;

@@ -1,5 +1,6 @@
 // One block a token: norms and int8 rounding; embedding rows; gate times up.
 
+#include "kernels/cuda/activation_image.cuh"
 #include "kernels/cuda/dense.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/norm.cuh"
@@ -18,8 +19,16 @@ __global__ void __launch_bounds__(kThreads) quantize_kernel(const QuantizeArgs a
   const int vectors = static_cast<int>(args.q_stride / 4);
   normalize_row<kThreads>(args.x + token * args.x_stride, vectors, args.cols, args.norms,
                           reinterpret_cast<const float4*>(args.norms.first), row, reduction);
-  const RowScale scale = quantize_row<kThreads>(
-      row, vectors, reinterpret_cast<uint32_t*>(args.q + token * args.q_stride), reduction);
+  RowScale scale;
+  if (args.image) {
+    const auto write = [&](int quad, uint32_t four) {
+      *reinterpret_cast<uint32_t*>(args.q + image_quad_offset(token, quad, args.tokens)) = four;
+    };
+    scale = quantize_row<kThreads>(row, vectors, reduction, write);
+  } else {
+    auto* q = reinterpret_cast<uint32_t*>(args.q + token * args.q_stride);
+    scale = quantize_row<kThreads>(row, vectors, reduction, [&](int quad, uint32_t four) { q[quad] = four; });
+  }
   if (threadIdx.x != 0) return;
   args.scale[token] = scale.scale;
   args.sum[token] = scale.sum;
@@ -28,7 +37,8 @@ __global__ void __launch_bounds__(kThreads) quantize_kernel(const QuantizeArgs a
 template <DType kType>
 __global__ void __launch_bounds__(kThreads) embed_kernel(const EmbedArgs args) {
   const int64_t token = blockIdx.y;
-  const auto* source = static_cast<const uint8_t*>(args.table.rows) + args.ids[token] * args.table.row_bytes;
+  const int64_t id = args.ids == nullptr ? args.id : args.ids[token];
+  const auto* source = static_cast<const uint8_t*>(args.table.rows) + id * args.table.row_bytes;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < args.table.cols;
        i += int64_t{gridDim.x} * kThreads) {
     args.x[token * args.x_stride + i] = DenseFormat<kType>::value(source, i);

@@ -23,7 +23,9 @@ DeviceLimits read_limits(int device) {
   return {.multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device),
           .shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
           .overlapped_launch = attribute(cudaDevAttrComputeCapabilityMajor, device) >= 9,
-          .clusters = attribute(cudaDevAttrClusterLaunch, device) != 0};
+          .clusters = attribute(cudaDevAttrClusterLaunch, device) != 0,
+          .wgmma = attribute(cudaDevAttrComputeCapabilityMajor, device) == 9 &&
+                   attribute(cudaDevAttrComputeCapabilityMinor, device) == 0};
 }
 
 void use_device(int index) {
@@ -147,14 +149,23 @@ const Table& table() {
       .destroy_graph = destroy_graph,
       .ternary_gemv = ternary_gemv,
       .quantize = quantize,
+      .gemm_takes_image = gemm_takes_image,
       .ternary_gemm = ternary_gemm,
       .naive_ternary = naive_ternary,
       .embed = embed,
       .head = head,
+      .round_head = round_head,
+      .head_top_scratch = head_top_scratch,
+      .head_top = head_top,
       .rope_table = rope_table,
       .rope_store = rope_store,
       .prefill_attention = prefill_attention,
+      .mma_attention_runs = mma_attention_runs,
+      .mma_attention = mma_attention,
       .decode_attention = decode_attention,
+      .step_runs = step_runs,
+      .step_exchange_bytes = step_exchange_bytes,
+      .decode_step = decode_step,
       .shift = shift,
       .glu = glu,
   };

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "inference/cuda_model.h"
+#include "inference/runner.h"
+
+#include <span>
+#include <vector>
+
+namespace bitnet::cuda {
+
+/// The final norm and the vocabulary's logits on the GPU, as Head on the processor.
+class CudaHead {
+ public:
+  /// `exact_only`: top() computes all logits, too.
+  CudaHead(const ModelConfig& config, const CudaModel& model, bool exact_only);
+
+  /// Logits of the named rows of x, on the host until the next call; waits for the stream.
+  [[nodiscard]] std::span<const float> logits(const float* x, int64_t stride, std::span<const int64_t> rows,
+                                              Stream stream);
+  /// As Runner::top.
+  void top(const float* x, int64_t stride, std::span<const int64_t> rows, std::span<const TopQuery> queries,
+           std::span<std::vector<Candidate>> out, Stream stream);
+
+ private:
+  [[nodiscard]] bool can_scan(std::span<const TopQuery> queries) const;
+  /// False for a row of which the bounds say too little.
+  [[nodiscard]] bool scan(const float* x, int64_t stride, std::span<const int64_t> rows,
+                          std::span<const TopQuery> queries, std::span<std::vector<Candidate>> out,
+                          Stream stream);
+  [[nodiscard]] Norms norms() const;
+
+  const ModelConfig& config_;
+  const CudaModel& model_;
+  bool exact_only_;
+  DeviceBuffer logits_, scratch_, queries_, always_, found_;
+  PinnedBuffer host_logits_, host_queries_, host_always_, host_found_;
+};
+
+}  // namespace bitnet::cuda

@@ -1,0 +1,414 @@
+// The highest logits without the others (docs/NUMERICS.md, "The head"): a scan of the int8 copy bounds every
+// logit; the k-th highest of the lower ends, taken over groups of 16 rows, is a threshold that k logits
+// reach; rows whose upper end reaches it are computed as head.cu computes them. Four kernels: split the
+// hidden states into two int8 digits, scan, select, compute.
+
+#include "kernels/cuda/dense.cuh"
+#include "kernels/cuda/int8_tiles.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/norm.cuh"
+
+#include <algorithm>
+
+namespace bitnet::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kSelectThreads = 1024;
+constexpr int kRescoreThreads = 128;
+constexpr int kBase = 254, kDigit = 127, kLimit = kBase * kDigit + 126;
+constexpr int kSkew =
+    64;  // bytes behind a row of digits: two rows that eight lanes read lie in different banks
+
+/// A hidden state x ~ scale (254 hi + lo), and what its logits' bounds take from it (head_activations.h).
+struct SplitState {
+  float scale, norm, slack;
+  int32_t known;
+};
+
+/// The scratch memory, [tokens] of each.
+struct Parts {
+  float* normed;   ///< [padded]
+  int8_t* digits;  ///< [2][padded + kSkew]: hi, lo
+  SplitState* states;
+  float* upper;        ///< [rows in groups]
+  float* group_lower;  ///< [groups]: the highest lower end
+  float* group_upper;  ///< [groups]
+};
+
+constexpr int64_t padded(int64_t cols) {
+  return (cols + kPad - 1) / kPad * kPad;
+}
+
+struct Args {
+  HeadTopArgs head;
+  Parts parts;
+};
+
+Parts carve(const HeadTopArgs& args) {
+  auto* bytes = static_cast<std::byte*>(args.scratch);
+  const auto take = [&](int64_t count, int64_t size) {
+    std::byte* part = bytes;
+    bytes += (kMostTopTokens * count * size + 255) / 256 * 256;
+    return part;
+  };
+  const int64_t cols = padded(args.head.cols), groups = args.copy.groups;
+  Parts parts{};
+  parts.normed = reinterpret_cast<float*>(take(cols, sizeof(float)));
+  parts.digits = reinterpret_cast<int8_t*>(take(2 * (cols + kSkew), 1));
+  parts.states = reinterpret_cast<SplitState*>(take(1, sizeof(SplitState)));
+  parts.upper = reinterpret_cast<float*>(take(groups * kInt8GroupRows, sizeof(float)));
+  parts.group_lower = reinterpret_cast<float*>(take(groups, sizeof(float)));
+  parts.group_upper = reinterpret_cast<float*>(take(groups, sizeof(float)));
+  return parts;
+}
+
+/// m roundings in a row: m u / (1 - m u).
+__device__ __forceinline__ double gamma_of(double roundings) {
+  return roundings * 0x1p-24 / (1 - roundings * 0x1p-24);
+}
+__device__ __forceinline__ float round_up(double value) {
+  return __double2float_ru(value * (1 + 0x1p-14));
+}
+
+/// One block a token.
+__global__ void __launch_bounds__(kThreads) split_kernel(const Args args) {
+  extern __shared__ float4 row[];
+  __shared__ RowReduction<kThreads> reduction;
+  const int64_t token = blockIdx.x, cols = padded(args.head.head.cols);
+  const int vectors = static_cast<int>(cols / 4);
+  let_next_start();
+  wait_for_previous();
+  normalize_row<kThreads>(args.head.x + args.head.queries[token].row * args.head.x_stride, vectors,
+                          args.head.head.cols, args.head.norms,
+                          reinterpret_cast<const float4*>(args.head.norms.first), row, reduction);
+  uint32_t magnitude = 0;
+  auto* normed = reinterpret_cast<float4*>(args.parts.normed + token * cols);
+  for (int i = threadIdx.x; i < vectors; i += kThreads) {
+    const float4 v = row[i];
+    normed[i] = v;
+    magnitude = max(max(magnitude, max(magnitude_bits(v.x), magnitude_bits(v.y))),
+                    max(magnitude_bits(v.z), magnitude_bits(v.w)));
+  }
+  magnitude = __reduce_max_sync(0xffffffffu, magnitude);
+  if (threadIdx.x % kWarp == 0) reduction.magnitude[threadIdx.x / kWarp] = magnitude;
+  __syncthreads();
+  for (int w = 0; w < kThreads / kWarp; ++w) magnitude = max(magnitude, reduction.magnitude[w]);
+  const float largest = __uint_as_float(magnitude);
+  const bool known = largest >= 1e-10f && largest <= 1e10f;
+  const float scale = known ? __fdiv_rn(largest, static_cast<float>(kLimit)) : 1.0f;
+  const double inverse = 1.0 / static_cast<double>(scale);
+  double squares = 0, errors = 0;
+  int8_t* high = args.parts.digits + token * 2 * (cols + kSkew);
+  int8_t* low = high + cols + kSkew;
+  const auto* values = reinterpret_cast<const float*>(row);
+  for (int i = threadIdx.x; i < cols; i += kThreads) {
+    const double value = known ? static_cast<double>(values[i]) : 0.0;
+    const int q = max(-kLimit, min(kLimit, __double2int_rn(value * inverse)));
+    const int hi = (q + (q < 0 ? -kDigit : kDigit)) / kBase;
+    high[i] = static_cast<int8_t>(hi);
+    low[i] = static_cast<int8_t>(q - kBase * hi);
+    const double difference = value - static_cast<double>(scale) * q;
+    squares = fma(value, value, squares);
+    errors = fma(difference, difference, errors);
+  }
+  __syncthreads();  // the last use of reduction.squares has been read
+  const double norm = sqrt(block_sum<kThreads>(squares, reduction.squares[0]));
+  const double distance = sqrt(block_sum<kThreads>(errors, reduction.squares[1]));
+  if (threadIdx.x != 0) return;
+  const double exact_kernel = gamma_of(static_cast<double>(args.head.head.cols) / 16 + 5);
+  args.parts.states[token] = {scale, round_up(norm),
+                              round_up(distance + (12 * 0x1p-24 + exact_kernel) * (norm + distance)), known};
+}
+
+/// Sums of hi and lo digits of 4 kTiles tokens with the 16 rows of a group; lane (g, t) gets rows g and g + 8
+/// of tokens 4j + t: hi, lo, hi, lo.
+template <int kTiles>
+__device__ __forceinline__ void scan_group(const Int8Copy& copy, int64_t group, const int8_t* digits,
+                                           int stride, int (&sums)[kTiles][4]) {
+  constexpr int kAhead = 4;  // blocks in flight
+  const int lane = threadIdx.x % kWarp, blocks = static_cast<int>(copy.blocks);
+  const auto* weights =
+      reinterpret_cast<const uint4*>(copy.tiles + group * copy.blocks * kInt8BlockBytes) + lane;
+  const int8_t* my_digits = digits + lane / 4 * stride + lane % 4 * 16;
+  uint4 ahead[kAhead][2];
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    if (i >= blocks) break;
+    ahead[i][0] = load_stream(weights + i * 64);
+    ahead[i][1] = load_stream(weights + i * 64 + 32);
+  }
+  for (int base = 0; base < blocks; base += kAhead) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int block = base + i;
+      if (block >= blocks) break;
+      const uint4 first = ahead[i][0], second = ahead[i][1];
+      if (block + kAhead < blocks) {
+        ahead[i][0] = load_stream(weights + (block + kAhead) * 64);
+        ahead[i][1] = load_stream(weights + (block + kAhead) * 64 + 32);
+      }
+      const uint32_t a[2][4] = {{first.x, second.x, first.y, second.y},
+                                {first.z, second.z, first.w, second.w}};
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) {
+        const int4 b = *reinterpret_cast<const int4*>(my_digits + j * 8 * stride + block * 64);
+        mma_s8(sums[j], a[0], b.x, b.y);
+        mma_s8(sums[j], a[1], b.z, b.w);
+      }
+    }
+  }
+}
+
+/// The interval of a logit from its digits' sums, as HeadScan's.
+struct Interval {
+  float lower, upper;
+};
+__device__ __forceinline__ Interval interval_of(const Int8Copy& copy, int64_t row, const SplitState& state,
+                                                int hi, int lo) {
+  const float joined = fmaf(static_cast<float>(kBase), static_cast<float>(hi), static_cast<float>(lo));
+  const float y = joined * (copy.scale[row] * state.scale);
+  const float bound = copy.error[row] * state.norm + copy.norm[row] * state.slack;
+  const float slack = bound * 1.0001f + fabsf(y) * 0x1p-22f + 1e-30f;
+  return {y - slack, y + slack};
+}
+
+/// A warp takes a group of rows; digits of all tokens lie in shared memory.
+template <int kTiles>
+__global__ void __launch_bounds__(kThreads, 2) scan_kernel(const Args args) {
+  extern __shared__ int4 shared[];
+  __shared__ SplitState states[kMostTopTokens];
+  const Int8Copy& copy = args.head.copy;
+  const int stride = static_cast<int>(padded(args.head.head.cols)) + kSkew;
+  const int tokens = static_cast<int>(args.head.tokens), lane = threadIdx.x % kWarp;
+  let_next_start();
+  wait_for_previous();
+  const auto* digits = reinterpret_cast<const int4*>(args.parts.digits);
+  for (int i = threadIdx.x; i < kTiles * 8 * stride / 16; i += kThreads) shared[i] = __ldcg(digits + i);
+  if (threadIdx.x < tokens) states[threadIdx.x] = args.parts.states[threadIdx.x];
+  __syncthreads();
+  const int64_t warps = int64_t{gridDim.x} * (kThreads / kWarp);
+  for (int64_t group = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp; group < copy.groups;
+       group += warps) {
+    int sums[kTiles][4] = {};
+    scan_group<kTiles>(copy, group, reinterpret_cast<const int8_t*>(shared), stride, sums);
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+      const int token = 4 * j + lane % 4;
+      float lower = -INFINITY, upper = -INFINITY;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int64_t row = group * kInt8GroupRows + half * 8 + lane / 4;
+        if (token >= tokens || row >= args.head.head.count) continue;
+        const Interval interval =
+            interval_of(copy, row, states[token], sums[j][2 * half], sums[j][2 * half + 1]);
+        args.parts.upper[token * copy.groups * kInt8GroupRows + row] = interval.upper;
+        lower = fmaxf(lower, interval.lower);  // leaves a NaN out
+        upper = isnan(interval.upper) ? INFINITY : fmaxf(upper, interval.upper);
+      }
+#pragma unroll
+      for (int mask = 4; mask < kWarp; mask *= 2) {
+        lower = fmaxf(lower, __shfl_xor_sync(0xffffffffu, lower, mask));
+        upper = fmaxf(upper, __shfl_xor_sync(0xffffffffu, upper, mask));
+      }
+      if (lane >= 4 || token >= tokens) continue;
+      args.parts.group_lower[token * copy.groups + group] = lower;
+      args.parts.group_upper[token * copy.groups + group] = upper;
+    }
+  }
+}
+
+/// Unsigned integers in the order of the floats; no NaN comes here.
+__device__ __forceinline__ uint32_t ordered(float value) {
+  const uint32_t bits = __float_as_uint(value);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+__device__ __forceinline__ float unordered(uint32_t key) {
+  return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
+/// The k-th highest of `count` values, byte by byte from the top; all threads of the block get it.
+__device__ float kth_highest(const float* values, int count, int k) {
+  __shared__ int bins[256];
+  __shared__ uint32_t chosen;
+  __shared__ int left;
+  uint32_t prefix = 0;
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    for (int i = threadIdx.x; i < 256; i += kSelectThreads) bins[i] = 0;
+    __syncthreads();
+    for (int i = threadIdx.x; i < count; i += kSelectThreads) {
+      const uint32_t key = ordered(values[i]);
+      if (shift == 24 || key >> (shift + 8) == prefix) atomicAdd(&bins[key >> shift & 255u], 1);
+    }
+    __syncthreads();
+    if (threadIdx.x < kWarp) {  // lane l sums bins 255 - 8l downwards
+      const int lane = threadIdx.x;
+      int sum = 0;
+      for (int i = 0; i < 8; ++i) sum += bins[255 - 8 * lane - i];
+      int above = sum;
+#pragma unroll
+      for (int distance = 1; distance < kWarp; distance *= 2) {
+        const int other = __shfl_up_sync(0xffffffffu, above, distance);
+        if (lane >= distance) above += other;
+      }
+      above -= sum;  // values in higher bins than this lane's
+      for (int i = 0; i < 8; ++i) {
+        const int bin = 255 - 8 * lane - i;
+        if (above < k && above + bins[bin] >= k) {
+          chosen = prefix << 8 | static_cast<uint32_t>(bin);
+          left = k - above;
+        }
+        above += bins[bin];
+      }
+    }
+    __syncthreads();
+    prefix = chosen;
+    k = left;
+    __syncthreads();
+  }
+  return unordered(prefix);
+}
+
+__device__ float highest(const float* values, int count) {
+  __shared__ uint32_t warps[kSelectThreads / kWarp];
+  uint32_t key = 0;
+#pragma unroll 8
+  for (int i = threadIdx.x; i < count; i += kSelectThreads) key = max(key, ordered(values[i]));
+  key = __reduce_max_sync(0xffffffffu, key);
+  if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = key;
+  __syncthreads();
+  return unordered(__reduce_max_sync(0xffffffffu, warps[threadIdx.x % kWarp]));
+}
+
+/// One block a token: the threshold, and the rows that reach it behind those always wanted.
+__global__ void __launch_bounds__(kSelectThreads) select_kernel(const Args args) {
+  __shared__ int count;
+  const int64_t token = blockIdx.x;
+  let_next_start();
+  wait_for_previous();
+  const TopQueryRow query = args.head.queries[token];
+  const int groups = static_cast<int>(args.head.copy.groups);
+  const float* lower = args.parts.group_lower + token * groups;
+  const float* group_upper = args.parts.group_upper + token * groups;
+  const float* upper = args.parts.upper + token * groups * kInt8GroupRows;
+  TopCandidates& out = args.head.out[token];
+  if (threadIdx.x == 0) count = query.always;
+  for (int i = threadIdx.x; i < query.always; i += kSelectThreads)
+    out.ids[i] = args.head.always[token * kMostTopCandidates + i];
+  // Rows that are always wanted do not count among the k: at most `always` of the groups' highest are theirs.
+  const int k = query.k + query.always;
+  const float threshold = k == 1        ? highest(lower, groups)
+                          : k <= groups ? kth_highest(lower, groups, k)
+                                        : -INFINITY;
+  __syncthreads();
+  const auto take = [&](int row, float upper_end) {
+    if (row >= args.head.head.count || upper_end < threshold) return;  // a NaN is taken
+    const int place = atomicAdd(&count, 1);
+    if (place < kMostTopCandidates) out.ids[place] = row;
+  };
+  constexpr int kTogether = 8;  // loads in flight
+  for (int base = threadIdx.x; base < groups; base += kTogether * kSelectThreads) {
+    unsigned reached = 0;
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int group = base + i * kSelectThreads;
+      if (group < groups && !(group_upper[group] < threshold)) reached |= 1u << i;
+    }
+    for (; reached != 0; reached &= reached - 1) {
+      const int group = base + (__ffs(static_cast<int>(reached)) - 1) * kSelectThreads;
+      const auto* rows = reinterpret_cast<const float4*>(upper + group * kInt8GroupRows);
+      const float4 four[4] = {rows[0], rows[1], rows[2], rows[3]};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int row = group * static_cast<int>(kInt8GroupRows) + 4 * j;
+        take(row, four[j].x);
+        take(row + 1, four[j].y);
+        take(row + 2, four[j].z);
+        take(row + 3, four[j].w);
+      }
+    }
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) out.count = args.parts.states[token].known != 0 ? count : kMostTopCandidates + 1;
+}
+
+/// Logits of the candidates; a block takes one at a time: all threads decode the row, sixteen run the chains.
+template <DType kType>
+__global__ void __launch_bounds__(kRescoreThreads) rescore_kernel(const Args args) {
+  extern __shared__ float4 decoded[];
+  const int64_t token = blockIdx.y, cols = padded(args.head.head.cols);
+  auto* weights = reinterpret_cast<float*>(decoded);
+  float* x = weights + cols;
+  const int chunks = static_cast<int>((args.head.head.cols + 15) / 16 * 2);
+  let_next_start();
+  wait_for_previous();
+  TopCandidates& out = args.head.out[token];
+  const int count = __ldcg(&out.count);
+  if (count > kMostTopCandidates) return;
+  const auto* normed = reinterpret_cast<const float4*>(args.parts.normed + token * cols);
+  for (int i = threadIdx.x; i < chunks * 2; i += kRescoreThreads) decoded[cols / 4 + i] = __ldcg(normed + i);
+  for (int candidate = blockIdx.x; candidate < count; candidate += gridDim.x) {
+    const int64_t id = __ldcg(&out.ids[candidate]);
+    const auto* row = static_cast<const uint8_t*>(args.head.head.rows) + id * args.head.head.row_bytes;
+#pragma unroll 4
+    for (int chunk = threadIdx.x; chunk < chunks; chunk += kRescoreThreads) {
+      float w[8];
+      DenseFormat<kType>::load8(row, chunk, w);
+      decoded[2 * chunk] = make_float4(w[0], w[1], w[2], w[3]);
+      decoded[2 * chunk + 1] = make_float4(w[4], w[5], w[6], w[7]);
+    }
+    __syncthreads();
+    if (threadIdx.x < kWarp) {
+      const int lane = threadIdx.x % 16;
+      float sum = 0;
+#pragma unroll 8
+      for (int i = lane; i < chunks * 8; i += 16) sum = fmaf(x[i], weights[i], sum);
+#pragma unroll
+      for (int mask = 8; mask > 0; mask /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
+      if (threadIdx.x == 0) out.logits[candidate] = sum;
+    }
+    __syncthreads();
+  }
+}
+
+template <int kTiles>
+void run_scan(const Args& args, Stream stream) {
+  const auto bytes = static_cast<size_t>(kTiles * 8 * (padded(args.head.head.cols) + kSkew));
+  const int64_t blocks = std::min<int64_t>(ceil_div<int64_t>(args.head.copy.groups, kThreads / kWarp),
+                                           int64_t{2} * device_limits().multiprocessors);
+  launch(scan_kernel<kTiles>, dim3(static_cast<unsigned>(blocks)), kThreads, bytes, Start::kOverlapped,
+         stream, args);
+}
+
+}  // namespace
+
+size_t head_top_scratch(const DenseRows& head) {
+  const int64_t cols = padded(head.cols), groups = ceil_div(head.count, kInt8GroupRows);
+  const int64_t token = cols * 4 + 2 * (cols + kSkew) + static_cast<int64_t>(sizeof(SplitState)) +
+                        groups * (kInt8GroupRows + 2) * 4;
+  return static_cast<size_t>(kMostTopTokens * token + 6 * 256);
+}
+
+void head_top(const HeadTopArgs& head, Stream stream) {
+  const Args args{head, carve(head)};
+  const auto row_bytes = static_cast<size_t>(padded(head.head.cols)) * sizeof(float);
+  const auto tokens = static_cast<unsigned>(head.tokens);
+  launch(split_kernel, dim3(tokens), kThreads, row_bytes, Start::kOverlapped, stream, args);
+  if (head.tokens <= 4) {
+    run_scan<1>(args, stream);
+  } else if (head.tokens <= 8) {
+    run_scan<2>(args, stream);
+  } else {
+    run_scan<4>(args, stream);
+  }
+  launch(select_kernel, dim3(tokens), kSelectThreads, 0, Start::kOverlapped, stream, args);
+  const auto blocks =
+      static_cast<unsigned>(std::max<int64_t>(4 * device_limits().multiprocessors / head.tokens, 1));
+  for_dense_type(head.head.dtype, [&](auto type) {
+    launch(rescore_kernel<decltype(type)::kType>, dim3(blocks, tokens), kRescoreThreads, 2 * row_bytes,
+           Start::kOverlapped, stream, args);
+  });
+}
+
+}  // namespace bitnet::cuda

@@ -1,0 +1,228 @@
+#pragma once
+
+// A product of the persistent decode kernel: waits for the input vector, norms and rounds it, multiplies it
+// with the block's rows as they stand in the ring, and publishes the outputs.
+
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/norm.cuh"
+#include "kernels/cuda/step.cuh"
+#include "kernels/cuda/ternary.cuh"
+
+namespace bitnet::cuda {
+
+#if __CUDA_ARCH__ >= 900
+
+/// Where a product's input comes from: pairs, or before the first layer plain floats.
+struct StepInput {
+  const Pair* pairs;
+  const float* plain;
+  uint32_t epoch;
+  int cols, padded;
+  const float* norm;  ///< may be null
+  float eps;
+};
+
+/// The thread's elements 2 (thread + kWorkers u), 2 (thread + kWorkers u) + 1 of the input.
+template <int kUnits>
+__device__ __forceinline__ void await_input(const StepInput& input, float2 (&x)[kUnits]) {
+  constexpr int kTogether = 6;  // loads in flight
+  const int units = input.cols / 2;
+#pragma unroll
+  for (int first = 0; first < kUnits; first += kTogether) {
+    unsigned missing = 0;
+#pragma unroll
+    for (int u = first; u < min(first + kTogether, kUnits); ++u) {
+      x[u] = make_float2(0, 0);
+      if (static_cast<int>(threadIdx.x) + u * kWorkers < units) missing |= 1u << u;
+    }
+    const auto ask = [&] {
+      TwoPairs pairs[kTogether];
+#pragma unroll
+      for (int i = 0; i < kTogether && first + i < kUnits; ++i) {
+        if (missing >> (first + i) & 1u)
+          pairs[i] = load_two(input.pairs + 2 * (static_cast<int>(threadIdx.x) + (first + i) * kWorkers));
+      }
+#pragma unroll
+      for (int i = 0; i < kTogether && first + i < kUnits; ++i) {
+        if ((missing >> (first + i) & 1u) == 0 || !pairs[i].are(input.epoch)) continue;
+        x[first + i] = make_float2(pairs[i].first.value, pairs[i].second.value);
+        missing &= ~(1u << (first + i));
+      }
+      return missing == 0;
+    };
+    await_all(ask, [&] {
+      const int unit = static_cast<int>(threadIdx.x) + (__ffs(static_cast<int>(missing)) - 1) * kWorkers;
+      await_pair(input.pairs + 2 * unit, input.epoch);
+    });
+  }
+}
+
+struct Rounded {
+  float scale;
+  int32_t sum;
+};
+
+/// q = int8 of the normed input, for all workers after the barrier inside; padding is 0.
+template <int kUnits>
+__device__ __forceinline__ Rounded round_input(const StepInput& input, StepState& state, uint16_t* q) {
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int units = input.cols / 2;
+  float2 x[kUnits], weight[kUnits];
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    const int unit = static_cast<int>(threadIdx.x) + u * kWorkers;
+    weight[u] = make_float2(1, 1);
+    if (input.norm != nullptr && unit < units)
+      weight[u] = __ldg(reinterpret_cast<const float2*>(input.norm) + unit);
+  }
+  if (input.plain == nullptr) {
+    await_input<kUnits>(input, x);
+  } else {
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      const int unit = static_cast<int>(threadIdx.x) + u * kWorkers;
+      x[u] = unit < units ? __ldcg(reinterpret_cast<const float2*>(input.plain) + unit) : make_float2(0, 0);
+    }
+  }
+  if (input.norm != nullptr) {
+    double squares = 0;
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      squares = fma(static_cast<double>(x[u].x), static_cast<double>(x[u].x), squares);
+      squares = fma(static_cast<double>(x[u].y), static_cast<double>(x[u].y), squares);
+    }
+    squares = warp_sum(squares);
+    if (lane == 0) state.squares[warp] = squares;
+    sync_workers();
+    squares = 0;
+#pragma unroll
+    for (int w = 0; w < kStepWarps; ++w) squares += state.squares[w];
+    const float factor = norm_factor(squares, 1.0 / static_cast<double>(input.cols), input.eps);
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      x[u].x = __fmul_rn(__fmul_rn(x[u].x, factor), weight[u].x);
+      x[u].y = __fmul_rn(__fmul_rn(x[u].y, factor), weight[u].y);
+    }
+  }
+  uint32_t magnitude = magnitude_bits(1e-5f);
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    const int unit = static_cast<int>(threadIdx.x) + u * kWorkers;
+    if (unit < units) magnitude = max(magnitude, max(magnitude_bits(x[u].x), magnitude_bits(x[u].y)));
+  }
+  magnitude = __reduce_max_sync(0xffffffffu, magnitude);
+  if (lane == 0) state.magnitude[warp] = magnitude;
+  sync_workers();
+  magnitude = __reduce_max_sync(0xffffffffu, state.magnitude[lane % kStepWarps]);
+  const float scale = __fdiv_rn(127.0f, __uint_as_float(magnitude));
+  const bool finite = magnitude < 0x7f800000u;
+  int32_t sum = 0;
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    const int unit = static_cast<int>(threadIdx.x) + u * kWorkers;
+    if (unit >= input.padded / 2) continue;
+    const bool there = finite && unit < units;
+    const int a = there ? __float2int_rn(__fmul_rn(x[u].x, scale)) : 0;
+    const int b = there ? __float2int_rn(__fmul_rn(x[u].y, scale)) : 0;
+    sum += a + b;
+    q[unit] = static_cast<uint16_t>((a & 0xff) | (b & 0xff) << 8);
+  }
+  sum = __reduce_add_sync(0xffffffffu, sum);
+  if (lane == 0) state.q_sum[warp] = sum;
+  sync_workers();
+  return {scale, __reduce_add_sync(0xffffffffu, lane < kStepWarps ? state.q_sum[lane] : 0)};
+}
+
+__device__ __forceinline__ Rounded round_input(const StepInput& input, StepState& state, uint16_t* q) {
+  if (input.padded <= 4 * 2 * kWorkers) return round_input<4>(input, state, q);
+  return round_input<kMostUnits>(input, state, q);
+}
+
+/// Sums of 16 rows: accumulator s holds codes * 4^s, so that masks do without shifts. All columns of the mma
+/// are the one token, so every lane gets whole sums of rows g and g + 8. Bound: as RowPair's of gemv.cu.
+struct GroupSums {
+  int part[4][4] = {};
+
+  __device__ __forceinline__ void add(uint4 w, int4 first, int4 second) {
+    const int b0[4] = {first.x, first.y, first.z, first.w}, b1[4] = {second.x, second.y, second.z, second.w};
+#pragma unroll
+    for (int s = 0; s < 4; ++s) {
+      const uint32_t mask = 0x03030303u << 2 * s;
+      const uint32_t a[4] = {w.x & mask, w.y & mask, w.z & mask, w.w & mask};
+      mma_u8(part[s], a, b0[s], b1[s]);
+    }
+  }
+  __device__ __forceinline__ void flush(int* sums) {
+    const int low = part[0][0] + (part[1][0] >> 2) + (part[2][0] >> 4) + (part[3][0] >> 6);
+    const int high = part[0][2] + (part[1][2] >> 2) + (part[2][2] >> 4) + (part[3][2] >> 6);
+    const int lane = threadIdx.x % kWarp;
+    if (lane % 4 == 0) {
+      atomicAdd(sums + lane / 4, low);  // integers: the order cannot matter
+      atomicAdd(sums + 8 + lane / 4, high);
+    }
+    *this = GroupSums{};
+  }
+};
+
+/// state.sums += the block's rows times q; every warp takes an equal run of each slot's tiles. Returns the
+/// number of slots.
+__device__ __forceinline__ int multiply_slots(int groups, int k_tiles, const uint16_t* q, WeightRing& ring,
+                                              StepState& state) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, tiles = groups * k_tiles;
+  const auto* my_q = reinterpret_cast<const int4*>(q) + lane % 4;
+  const int fill = fill_tiles(tiles);
+  for (int first = 0; first < tiles; first += fill) {
+    const int count = min(fill, tiles - first);
+    const int begin = count * warp / kStepWarps, end = count * (warp + 1) / kStepWarps;
+    int group = (first + begin) / k_tiles, column = (first + begin) % k_tiles;
+    const auto* tile = reinterpret_cast<const uint4*>(await_slot(ring)) + begin * kTileVectors + lane;
+    GroupSums sums;
+#pragma unroll 2
+    for (int i = begin; i < end; ++i, tile += kTileVectors) {
+      sums.add(*tile, my_q[column * 8], my_q[column * 8 + 4]);
+      if (++column == k_tiles) {
+        sums.flush(state.sums + group * kTileRows);
+        column = 0;
+        ++group;
+      }
+    }
+    if (begin < end && column != 0) sums.flush(state.sums + group * kTileRows);
+    release_slot(ring);
+  }
+  return (tiles + fill - 1) / fill;
+}
+
+/// The writing warp's side of multiply_slots.
+__device__ __forceinline__ void stream_weights(const void* weights, Share groups, int k_tiles,
+                                               WeightRing& ring) {
+  const auto* source =
+      static_cast<const std::byte*>(weights) + int64_t{groups.begin} * k_tiles * kTileVectors * sizeof(uint4);
+  const int tiles = groups.count() * k_tiles, fill = tiles == 0 ? 1 : fill_tiles(tiles);
+  constexpr int kTileBytes = kTileVectors * static_cast<int>(sizeof(uint4));
+  for (int first = 0; first < tiles; first += fill)
+    fill_slot(ring, source + int64_t{first} * kTileBytes, min(fill, tiles - first) * kTileBytes);
+}
+
+/// Row scales of a thread's outputs, loaded before the input is waited for.
+struct OutputScales {
+  float first = 0, second = 0;
+};
+__device__ __forceinline__ OutputScales load_scales(const float* scales, Share groups, bool paired) {
+  const int thread = threadIdx.x, rows = groups.count() * kTileRows;
+  const float* block = scales + int64_t{groups.begin} * kTileRows;
+  if (!paired) return {thread < rows ? __ldg(block + thread) : 0.0f, 0.0f};
+  if (thread >= rows / 2) return {};
+  const int gate = thread / 8 * kTileRows + thread % 8;
+  return {__ldg(block + gate), __ldg(block + gate + 8)};
+}
+
+/// The thread's product, and its sum back to zero; `factor` is the row's scale by the input's.
+__device__ __forceinline__ float take_product(StepState& state, int row, int32_t q_sum, float factor) {
+  const float value = __fmul_rn(static_cast<float>(state.sums[row] - q_sum), factor);
+  state.sums[row] = 0;
+  return value;
+}
+
+#endif
+
+}  // namespace bitnet::cuda
