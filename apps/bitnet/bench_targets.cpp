@@ -134,7 +134,9 @@ void add_simd_rows(Rows& rows, const Effort& effort) {
   ExecutionContext single = ExecutionContext::current();
   single.threads = 1;
   const ContextScope scope(single);
-  for (const auto& [name, compute] : cases) {
+  for (const auto& entry : cases) {
+    const auto& name = entry.first;
+    const auto& compute = entry.second;
     const Tensor plain = with_backend("scalar", compute), fast = compute();
     require_close(fast, plain, 1e-5 * std::max(1.0, max(abs(plain)).item()), name);
     const TwoTimes times = time_in_turns(
