@@ -1,5 +1,5 @@
 #include "bitnet/core/error.h"
-#include "bitnet/memory/pool.h"
+#include "bitnet/memory/failure.h"
 #include "bitnet/tensor/copy.h"
 #include "bitnet/tensor/create.h"
 
@@ -99,27 +99,13 @@ TEST(Tensor, BroadcastsLikeNumPy) {
 }
 
 TEST(Tensor, AFailedAllocationLeavesNothingBehind) {
-  HybridMemoryPool& pool = HybridMemoryPool::instance();
   const auto work = [] {
     const Tensor x = arange(0, 24).reshape({2, 3, 4});
     const Tensor y = contiguous(x.transpose(0, 2));
     const Tensor z = clone(y.expand({5, 4, 3, 2}));
     (void)to_vector<float>(z.slice(0, 0, 5, 2));
   };
-  const int64_t live = pool.stats().live_blocks;
-  uint64_t failures = 0;
-  for (uint64_t n = 1;; ++n) {
-    pool.fail_allocation(n);
-    try {
-      work();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
-      ++failures;
-    }
-    EXPECT_EQ(pool.stats().live_blocks, live) << n;
-    if (pool.fail_allocation(0) > 0) break;  // the n-th was not reached: all have failed once
-  }
-  EXPECT_EQ(failures, 4U);
+  EXPECT_EQ(fail_each_allocation(HybridMemoryPool::instance(), work), 4U);
 }
 
 }  // namespace
