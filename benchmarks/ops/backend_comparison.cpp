@@ -1,5 +1,6 @@
 // The same operation on every back end that this machine has and that supports it, checked against the first:
 // the scalar one. A GPU's times end with the transfer of one element back, which waits for the kernels.
+#include "bitnet/core/error.h"
 #include "bitnet/ops/backend.h"
 #include "bitnet/ops/contraction.h"
 #include "bitnet/ops/devices.h"

@@ -81,7 +81,9 @@ double rank(const OpCall& call, const Backend& backend) {
 
 [[noreturn]] void throw_none(const OpCall& call, const BackendList& all) {
   std::string reasons;
+  const std::string& forced = call.context->backend;
   for (const Backend* backend : all) {
+    if (!forced.empty() && backend->name() != forced) continue;
     const bool elsewhere = backend->device().type != call.output.device().type;
     reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", backend->name(),
                            elsewhere ? "another device" : backend->supports(call));
