@@ -190,7 +190,7 @@ Tensor Tensor::unsqueeze(int axis) const {
   if (ndim_ == kMaxDims) check_rank(Shape(kMaxDims + 1, 1));
   const int which = normalize_axis(axis, ndim_ + 1, "unsqueeze");
   Layout layout(*this);
-  for (int i = ndim_; i > which; --i) {
+  for (int i = ndim(); i > which; --i) {
     layout.shape[static_cast<size_t>(i)] = layout.shape[static_cast<size_t>(i) - 1];
     layout.strides[static_cast<size_t>(i)] = layout.strides[static_cast<size_t>(i) - 1];
   }

@@ -35,7 +35,7 @@ void extreme(int64_t n, const T* x, int64_t stride, int64_t index, Partial& part
   if constexpr (kIsFloat<T>)
     partial.value = static_cast<double>(best);
   else
-    partial.integer = static_cast<int64_t>(best);
+    partial.integer = static_cast<int64_t>(+best);
 }
 
 template <class T>
