@@ -107,12 +107,12 @@ Tensor from_dlpack(dlpack::DLManagedTensor* managed) {
   const auto& source = managed->dl_tensor;
   const DType dtype = dtype_of_dlpack(source.dtype);
   const Device device = device_of_dlpack(source.device);
-  if (source.ndim < 0 || (source.ndim > 0 && source.shape == nullptr)) {
-    throw Error(ErrorCode::kInvalidTensor,
-                fmt::format("from_dlpack: {} dimensions without a shape", source.ndim));
+  if (source.ndim < 0 || source.ndim > kMaxDims || (source.ndim > 0 && source.shape == nullptr)) {
+    throw Error(
+        ErrorCode::kInvalidTensor,
+        fmt::format("from_dlpack: {} dimensions; 0 to {} with a shape are possible", source.ndim, kMaxDims));
   }
   const std::span<const int64_t> shape(source.shape, static_cast<size_t>(source.ndim));
-  check_rank(shape);
   const std::vector<int64_t> strides =
       source.strides == nullptr ? contiguous_strides(shape)
                                 : std::vector<int64_t>(source.strides, source.strides + source.ndim);
