@@ -1,7 +1,6 @@
 #include "bitnet/tensor/dlpack.h"
 
 #include "bitnet/core/error.h"
-#include "tensor/layout.h"
 
 #include <memory>
 

@@ -52,7 +52,7 @@ Tensor::Tensor(StorageRef storage, DType dtype, std::span<const int64_t> shape,
   int64_t last = 0;  // one beyond the last element
   const bool overflow = __builtin_add_overflow(offset, reach.highest, &last) || last > 8 * storage_->bytes;
   const int64_t end = numel_ == 0 || overflow ? 0 : bytes_of_elements(dtype, last + 1);
-  if (offset < 0 || overflow || offset < -reach.lowest || end > storage_->bytes) {
+  if (offset < 0 || overflow || reach.lowest < -offset || end > storage_->bytes) {
     throw Error(
         ErrorCode::kInvalidTensor,
         fmt::format("Tensor: {}{} with strides {} and offset {} reaches beyond its storage of {} bytes",
