@@ -197,13 +197,15 @@ class GpuBackend final : public Backend {
         return "only f32, f16 and bf16";
     }
     if (call.info->op == Op::kMatmul) return refused_product(call);
+    constexpr int64_t kMostResults = std::numeric_limits<int32_t>::max();  // a block or a thread for each
+    if (reduce_function(call.info->op) && call.output.numel() > kMostResults) return "too many results";
     const bool known = element_function(call.info->op) || reduce_function(call.info->op);
     return known ? std::string_view() : "no kernel for this operation";
   }
 
   /// A launch, and every byte once.
   [[nodiscard]] double estimate(const OpCall& call) const override {
-    constexpr double kLaunchSeconds = 5e-6;  // of a small kernel, waited for, on an H200 (docs/BENCHMARKS.md)
+    constexpr double kLaunchSeconds = 5e-6;  // assumed, not measured; the same for all GPUs
     const DeviceSpeed& speed = device_speed(device_);
     const double moving = static_cast<double>(call.bytes()) / speed.memory_bytes_per_second;
     if (call.info->op != Op::kMatmul) return kLaunchSeconds + moving;

@@ -68,9 +68,12 @@ Tensor randn(std::span<const int64_t> shape, RandomKey key, DType dtype) {
 Tensor randint(std::span<const int64_t> shape, int64_t low, int64_t high, RandomKey key, DType dtype) {
   require(is_integer(dtype), "randint", dtype, "an integer type");
   const uint64_t width = static_cast<uint64_t>(high) - static_cast<uint64_t>(low);
-  if (low >= high || width > (1ULL << 32)) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("randint: needs low < high and at most 2^32 values, found {} and {}", low, high));
+  constexpr int64_t kExact = int64_t{1} << 53;  // results pass through f64
+  if (low >= high || width > (1ULL << 32) || low < -kExact || high > kExact) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("randint: needs low < high, at most 2^32 values, and both within +-2^53; found {} and {}",
+                    low, high));
   }
   // The product's high word: unbiased to 2^-32 times the width.
   return draw<2>(shape, key, dtype, [&](const uint32_t* words) {

@@ -54,7 +54,10 @@ Shape resolve_shape(std::span<const int64_t> wanted, const Tensor& tensor) {
       throw Error(ErrorCode::kShapeMismatch,
                   fmt::format("reshape: {} has a negative size or more than one -1", to_string(wanted)));
     } else {
-      known *= size;  // a product that wraps cannot equal numel below but by element_count's leave
+      if (__builtin_mul_overflow(known, size, &known)) {
+        throw Error(ErrorCode::kShapeMismatch,
+                    fmt::format("reshape: {} has more elements than 64 bits count", to_string(wanted)));
+      }
     }
   }
   if (open != nullptr && known != 0 && tensor.numel() % known == 0) *open = tensor.numel() / known;

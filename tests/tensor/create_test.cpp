@@ -97,6 +97,7 @@ TEST(Random, MomentsAreThoseOfTheDistributions) {
   EXPECT_EQ(seen[0] + seen[7], 0);
   for (size_t face = 1; face < 7; ++face) EXPECT_NEAR(seen[face], 1000, 5 * std::sqrt(1000 * 5.0 / 6));
   EXPECT_THROW((void)randint(Shape{1}, 3, 3, {}), Error);
+  EXPECT_THROW((void)randint(Shape{1}, (int64_t{1} << 60) - 1, int64_t{1} << 60, {}), Error);
   EXPECT_THROW((void)rand(Shape{1}, {}, DType::kI32), Error);
 }
 

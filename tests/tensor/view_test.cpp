@@ -41,6 +41,10 @@ TEST(View, ReshapeSharesBytesAndWorksOutOneSize) {
   EXPECT_EQ(code_of([&] { (void)x.reshape({5, -1}); }), ErrorCode::kShapeMismatch);
   EXPECT_EQ(code_of([&] { (void)x.reshape({-1, -1}); }), ErrorCode::kShapeMismatch);
   EXPECT_EQ(code_of([&] { (void)x.reshape({25}); }), ErrorCode::kShapeMismatch);
+  EXPECT_EQ(code_of([&] {
+              (void)x.reshape({int64_t{1} << 40, int64_t{1} << 40, -1});
+            }),
+            ErrorCode::kShapeMismatch);
 }
 
 TEST(View, ReshapeOfAPermutedTensorWorksWhereStridesAllowAndRefusesToCopy) {

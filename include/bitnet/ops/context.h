@@ -1,6 +1,5 @@
 #pragma once
 
-#include "bitnet/core/device.h"
 #include "bitnet/core/thread_pool.h"
 
 #include <cstdint>
@@ -30,18 +29,15 @@ enum class NumericsCheck : uint8_t {
 
 /// How operations run. Plain data: copy, change, install with ContextScope.
 struct ExecutionContext {
-  Device device = kCpuDevice;  ///< for code that makes tensors; operations run where their operands lie
   ThreadPool* pool = nullptr;  ///< null: one pool of the process, as large as the machine allows
   int threads = 0;             ///< 1: the calling thread alone; 0: the whole pool
   uint64_t seed = 0;           ///< of stochastic rounding
-  bool deterministic = true;   ///< false permits back ends whose sums depend on timing; none here does
   bool strict = false;         ///< no other back end after a failure
   std::string backend;         ///< forced by name; empty: by strategy. Never replaced by another
   Strategy strategy = Strategy::kHighestPriority;
   std::map<std::string, int> priorities;  ///< of kCustom
   NumericsCheck check_numerics = NumericsCheck::kNone;
   AccelerationMetrics* metrics = nullptr;  ///< filled by each operation; null: nothing is measured
-  void* stream = nullptr;  ///< for back ends of devices with streams; null: the back end's own
 
   /// The calling thread's context: the innermost ContextScope's, or defaults.
   [[nodiscard]] static const ExecutionContext& current();

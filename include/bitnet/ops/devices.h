@@ -35,8 +35,8 @@ struct SelectedDevice {
 
 /// What a device does, measured in the process when first asked for (a fraction of a second).
 struct DeviceSpeed {
-  double memory_bytes_per_second = 0;       ///< y = x of large f32 tensors, bytes read and written
-  double matmul_operations_per_second = 0;  ///< f32, 1024 x 1024 x 1024, two per multiply-add
+  double memory_bytes_per_second = 0;       ///< read and written; of the processor: one core
+  double matmul_operations_per_second = 0;  ///< f32, side 1024, two per multiply-add; all threads
   double to_device_bytes_per_second = 0;    ///< from pinned memory; 0 for the processor
   double to_host_bytes_per_second = 0;
 };

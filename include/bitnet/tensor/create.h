@@ -49,7 +49,7 @@ struct RandomKey {
 [[nodiscard]] Tensor rand(std::span<const int64_t> shape, RandomKey key, DType dtype = DType::kF32);
 /// Standard normal by Box and Muller from two words per element, computed in f64.
 [[nodiscard]] Tensor randn(std::span<const int64_t> shape, RandomKey key, DType dtype = DType::kF32);
-/// Uniform integers in [low, high). Integer types only.
+/// Uniform integers in [low, high), at most 2^32 of them, within +-2^53. Integer types only.
 [[nodiscard]] Tensor randint(std::span<const int64_t> shape, int64_t low, int64_t high, RandomKey key,
                              DType dtype = DType::kI64);
 
