@@ -9,7 +9,7 @@
 set -euo pipefail
 
 build_packages=(g++ make cmake ninja-build libfmt-dev nlohmann-json3-dev libpcre2-dev libcli11-dev libhwy-dev
-  libopenblas-serial-dev ccache)
+  libopenblas-pthread-dev ccache)
 # googletest holds the sources, which the cross-compiled tests build for their own processor.
 test_packages=(python3-numpy libgtest-dev libgmock-dev googletest libbenchmark-dev libmimalloc-dev g++-aarch64-linux-gnu qemu-user)
 lint_packages=(clang-format clang-tidy shellcheck)

@@ -193,6 +193,7 @@ Tensor to_device(const Tensor& tensor, Device device) {
                 fmt::format("to_device: the tensor on {} is not contiguous", to_string(from)),
                 "make it contiguous on its device first");
   }
+  if (!is_host(device)) (void)use_gpu(device);  // refuses a number that no GPU has
   const Tensor source = is_host(from) ? contiguous(tensor) : tensor;
   Tensor result = on_device(source, device);
   to_device_counter.add(result.nbytes());

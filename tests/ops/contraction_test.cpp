@@ -14,8 +14,10 @@
 #include "bitnet/tensor/create.h"
 #include "ops/contraction/gemm.h"
 
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -218,6 +220,32 @@ TEST(Matmul, BitsDoNotDependOnTheThreads) {
     }
     checked_matmul(a, b);
   }
+}
+
+// OpenBLAS built without threads gives two callers the same scratch memory: products would be wrong.
+TEST(Matmul, ManyThreadsMayCallAtOnce) {
+  constexpr int kThreads = 8, kRounds = 400;
+  std::atomic<int> started = 0, wrong = 0;
+  std::vector<std::jthread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      ExecutionContext context;
+      context.threads = 1;
+      context.backend = "blas";
+      const ContextScope scope(context);
+      const Tensor a = random({70, 301}, static_cast<uint64_t>(thread)), b = random({301, 64}, 100);
+      const std::vector<float> wanted =
+          to_vector<float>(with_backend("scalar", [&] { return matmul(a, b); }));
+      ++started;
+      while (started < kThreads) std::this_thread::yield();
+      for (int round = 0; round < kRounds; ++round) {
+        const std::vector<float> found = to_vector<float>(matmul(a, b));
+        for (size_t i = 0; i < found.size(); ++i) wrong += std::abs(found[i] - wanted[i]) > 1e-2F;
+      }
+    });
+  }
+  threads.clear();  // joins
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST(Gemm, PartsCoverTheProductBeginAtTilesAndAreNotSmall) {

@@ -41,7 +41,7 @@ void call(const char* ta, const char* tb, const int* m, const int* n, const int*
 
 template <class Real>
 void gemm(const GemmProblem<Real>& problem) {
-  blas::use_one_thread();
+  const blas::CallGuard guard;
   // BLAS is column-major: what it sees are the transposes, and y^T = b^T a^T.
   const auto m = static_cast<int>(problem.columns), n = static_cast<int>(problem.rows),
              k = static_cast<int>(problem.depth);

@@ -36,16 +36,19 @@ namespace bitnet::lapack {
                  int* iwork, int* info);                                                                   \
   }                                                                                                        \
   inline int getrf(int m, int n, Real* a, int ld, int* pivots) {                                           \
+    const blas::CallGuard guard;                                                                           \
     int info = 0;                                                                                          \
     x##getrf_(&m, &n, a, &ld, pivots, &info);                                                              \
     return info;                                                                                           \
   }                                                                                                        \
   inline int getrs(int n, int columns, const Real* a, int ld, const int* pivots, Real* b, int ldb) {       \
+    const blas::CallGuard guard;                                                                           \
     int info = 0;                                                                                          \
     x##getrs_("N", &n, &columns, a, &ld, pivots, b, &ldb, &info, 1);                                       \
     return info;                                                                                           \
   }                                                                                                        \
   inline int potrf(int n, Real* a, int ld) {                                                               \
+    const blas::CallGuard guard;                                                                           \
     int info = 0;                                                                                          \
     x##potrf_("L", &n, a, &ld, &info, 1);                                                                  \
     return info;                                                                                           \

@@ -3,7 +3,6 @@
 #include "bitnet/core/error.h"
 #include "bitnet/tensor/copy.h"
 #include "bitnet/tensor/create.h"
-#include "ops/blas.h"
 
 #include <algorithm>
 #include <cmath>
@@ -39,7 +38,6 @@ Batch check_matrices(std::string_view function, const Tensor& a, MatrixForm form
       a.size(-1) * a.size(-2) > std::numeric_limits<int>::max() / 8) {
     throw fail(ErrorCode::kUnsupported, "matrices of at most 2^28 elements");
   }
-  blas::use_one_thread();
   Batch batch;
   batch.function = function;
   batch.tensor = contiguous(a);

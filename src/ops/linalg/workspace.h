@@ -2,6 +2,8 @@
 
 // LAPACK asks for scratch memory by a first call with size -1, which writes the wanted sizes.
 
+#include "ops/blas.h"
+
 #include <algorithm>
 #include <cstddef>
 #include <vector>
@@ -17,6 +19,7 @@ int workspace_size(Real wanted) {
 /// call(work, size, info); returns info.
 template <class Real, class Call>
 int with_workspace(Call&& call) {
+  const blas::CallGuard guard;
   int info = 0;
   Real wanted = 0;
   call(&wanted, -1, info);
@@ -29,6 +32,7 @@ int with_workspace(Call&& call) {
 /// call(work, size, integer work, its size, info); returns info.
 template <class Real, class Call>
 int with_workspaces(Call&& call) {
+  const blas::CallGuard guard;
   int info = 0, integers = 0;
   Real wanted = 0;
   call(&wanted, -1, &integers, -1, info);
