@@ -97,6 +97,8 @@ struct TensorTable {
   /// Gives the driver's pool back but for `keep_bytes`; returns the bytes that went.
   int64_t (*trim_pool)(int64_t keep_bytes);
   void (*device_to_device)(void* destination, const void* source, size_t bytes, Stream stream);
+  /// What is queued on `second` from now on begins when what is on `first` now has ended.
+  void (*order)(Stream first, Stream second);
 
   void (*element)(const ElementArgs& args, Stream stream);
   void (*reduce)(const ReduceArgs& args, Stream stream);

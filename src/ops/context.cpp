@@ -1,5 +1,7 @@
 #include "bitnet/ops/context.h"
 
+#include "bitnet/memory/pool.h"
+
 namespace bitnet {
 namespace {
 
@@ -16,6 +18,10 @@ ThreadPool& ExecutionContext::thread_pool() const {
   if (pool != nullptr) return *pool;
   static ThreadPool shared;
   return shared;
+}
+
+HybridMemoryPool& ExecutionContext::scratch_pool() const {
+  return workspace != nullptr ? *workspace : HybridMemoryPool::instance();
 }
 
 ContextScope::ContextScope(const ExecutionContext& context) : previous_(t_current) {

@@ -3,6 +3,7 @@
 #include "bitnet/core/error.h"
 #include "bitnet/core/log.h"
 #include "bitnet/ops/convert.h"
+#include "bitnet/ops/devices.h"
 #include "bitnet/ops/metrics.h"
 #include "bitnet/tensor/copy.h"
 #include "bitnet/tensor/create.h"
@@ -45,15 +46,16 @@ int required_operands(const OpCall& call) {
   return call.info->type == OperationType::kConvolution ? 2 : call.input_count;
 }
 
-/// The operands must hold something and lie on one device.
-void check_operands(const OpCall& call) {
+/// The operands must hold something and lie on one device: the context's, where it names one.
+void check_operands(OpCall& call) {
   const int required = required_operands(call);
   for (int k = 0; k < call.input_count; ++k) {
-    const Tensor& operand = call.inputs[k];
+    Tensor& operand = call.inputs[k];
     if (!operand.defined() && k < required) {
       throw Error(ErrorCode::kInvalidTensor,
                   fmt::format("{}: operand {} holds nothing", call.info->name, k + 1));
     }
+    if (operand.defined() && call.context->device) operand = to_device(operand, *call.context->device);
     if (!operand.defined() || operand.device() == call.inputs[0].device()) continue;
     throw Error(ErrorCode::kDeviceMismatch,
                 fmt::format("{}: operands on {} and {}", call.info->name, to_string(call.inputs[0].device()),
@@ -83,6 +85,12 @@ void run_measured(const Backend& backend, OpCall& call) {
       seconds > 0 ? measured_roofline().seconds(call.bytes(), call.operations()) / seconds : 0;
 }
 
+void count_fallback(const OpCall& call, std::string_view failed, const Error& error, std::string_view next) {
+  fallbacks.fetch_add(1, std::memory_order_relaxed);
+  log_message(LogLevel::kWarning, fmt::format("{}: {} failed ({}); repeated with {}", call.info->name, failed,
+                                              error.what(), next));
+}
+
 void run_with_fallback(OpCall& call, bool overwrites_operand) {
   const auto ranked = ranked_backends(call);
   for (size_t i = 0;; ++i) {
@@ -92,11 +100,37 @@ void run_with_fallback(OpCall& call, bool overwrites_operand) {
       // Operands that are partly results already cannot be computed from again.
       if (i + 1 == ranked.size() || call.context->strict || overwrites_operand || !worth_another_try(error))
         throw;
-      fallbacks.fetch_add(1, std::memory_order_relaxed);
-      log_message(LogLevel::kWarning, fmt::format("{}: {} failed ({}); repeated with {}", call.info->name,
-                                                  ranked[i]->name(), error.what(), ranked[i + 1]->name()));
+      count_fallback(call, ranked[i]->name(), error, ranked[i + 1]->name());
     }
   }
+}
+
+/// The result, where the operands lie.
+Tensor compute(OpCall call) {
+  const DType dtype = prepare_dtypes(call);
+  call.output = empty(result_shape(call), dtype, call.inputs[0].device());
+  run_with_fallback(call, false);
+  if (call.context->check_numerics != NumericsCheck::kNone) check_result(call);
+  return std::move(call.output);
+}
+
+/// The same; what a GPU cannot do is computed on the host from copies, and its result taken back.
+Tensor compute_anywhere(const OpCall& call) {
+  const Device device = call.inputs[0].device();
+  try {
+    return compute(call);
+  } catch (const Error& error) {
+    const ExecutionContext& context = *call.context;
+    // Types are converted on the host only, which says kDeviceMismatch.
+    const bool other_may = worth_another_try(error) || error.code() == ErrorCode::kDeviceMismatch;
+    if (is_host(device) || context.strict || !context.backend.empty() || !other_may) throw;
+    count_fallback(call, to_string(device), error, "the host");
+  }
+  OpCall on_host = call;
+  for (Tensor& operand : on_host.inputs) {
+    if (operand.defined()) operand = to_device(operand, kCpuDevice);
+  }
+  return to_device(compute(std::move(on_host)), device);
 }
 
 std::vector<ErrorOperand> described(Operands operands) {
@@ -161,11 +195,7 @@ Tensor dispatch(Op op, Operands operands, const OpParams& params) {
   Tensor result;
   with_call(op, operands, params, [&](OpCall& call) {
     check_operands(call);
-    const DType dtype = prepare_dtypes(call);
-    call.output = empty(result_shape(call), dtype, call.inputs[0].device());
-    run_with_fallback(call, false);
-    if (call.context->check_numerics != NumericsCheck::kNone) check_result(call);
-    result = std::move(call.output);
+    result = compute_anywhere(call);
   });
   return result;
 }

@@ -217,7 +217,8 @@ class GpuBackend final : public Backend {
   }
 
   void run(OpCall& call) const override {
-    const cuda::Stream stream = use_gpu(device_);
+    const GpuTurn turn(device_, *call.context);
+    const cuda::Stream stream = turn.stream();
     if (call.info->op == Op::kMatmul) return run_product(call, stream);
     if (const auto function = element_function(call.info->op)) return run_elements(call, *function, stream);
     if (const auto function = reduce_function(call.info->op)) return run_reduction(call, *function, stream);

@@ -1,6 +1,7 @@
 // The GPUs' memory and pinned host memory as sources of the pools; streams; transfers.
 
 #include "bitnet/core/error.h"
+#include "bitnet/core/log.h"
 #include "bitnet/kernels/cuda.h"
 #include "bitnet/memory/pool.h"
 #include "bitnet/ops/backend.h"
@@ -159,6 +160,20 @@ cuda::Stream use_gpu(Device device) {
   return streams[index];
 }
 
+GpuTurn::GpuTurn(Device device, const ExecutionContext& context)
+    : stream_(use_gpu(device)), callers_(static_cast<cuda::Stream>(context.stream)) {
+  if (callers_ != nullptr) cuda::tensor_table().order(callers_, stream_);
+}
+
+GpuTurn::~GpuTurn() {
+  if (callers_ == nullptr) return;
+  try {
+    cuda::tensor_table().order(stream_, callers_);
+  } catch (const Error& error) {  // of a GPU that is lost: its next use throws
+    log_message(LogLevel::kError, error.what());
+  }
+}
+
 bool register_gpu_memory() {
   static const bool any = [] {
     for (const CudaDevice& gpu : gpus().devices) {
@@ -202,9 +217,11 @@ Tensor to_device(const Tensor& tensor, Device device) {
   if (is_host(from) && is_host(device)) {
     std::memcpy(result.bytes(), source.bytes(), static_cast<size_t>(bytes));
   } else if (is_host(from)) {
-    upload(result.bytes(), source.bytes(), bytes, use_gpu(device), from.type == DeviceType::kPinned);
+    const GpuTurn turn(device);
+    upload(result.bytes(), source.bytes(), bytes, turn.stream(), from.type == DeviceType::kPinned);
   } else if (is_host(device)) {
-    download(result.bytes(), source.bytes(), bytes, use_gpu(from), device.type == DeviceType::kPinned);
+    const GpuTurn turn(from);
+    download(result.bytes(), source.bytes(), bytes, turn.stream(), device.type == DeviceType::kPinned);
   } else {
     cuda::table().synchronize(use_gpu(from));
     const cuda::Stream stream = use_gpu(device);

@@ -14,10 +14,36 @@
 namespace bitnet::ops {
 namespace {
 
+/// Operations whose result IEEE 754 or integer arithmetic prescribes to the bit, also when computed in f32
+/// and rounded to f16 or bf16 afterwards (Figueroa 1995: double rounding is harmless with 2p + 2 bits).
+bool is_prescribed(Op op) {
+  switch (op) {
+    case Op::kAdd:
+    case Op::kSub:
+    case Op::kMul:
+    case Op::kDiv:
+    case Op::kEqual:
+    case Op::kNotEqual:
+    case Op::kLess:
+    case Op::kLessEqual:
+    case Op::kGreater:
+    case Op::kGreaterEqual:
+    case Op::kNeg:
+    case Op::kAbs:
+    case Op::kSquare:
+    case Op::kSqrt:
+    case Op::kRelu:
+    case Op::kReluSquared:
+      return true;
+    default:
+      return false;
+  }
+}
+
 class HostBackend final : public Backend {
  public:
-  HostBackend(std::string_view name, int priority, const KernelSet& kernels)
-      : name_(name), priority_(priority), kernels_(kernels) {}
+  HostBackend(std::string_view name, int priority, const KernelSet& kernels, bool fixed_order)
+      : name_(name), priority_(priority), kernels_(kernels), fixed_order_(fixed_order) {}
 
   [[nodiscard]] std::string_view name() const override { return name_; }
   [[nodiscard]] int priority() const override { return priority_; }
@@ -54,6 +80,10 @@ class HostBackend final : public Backend {
     const double measured = measure();
     throughput_.store(measured, std::memory_order_relaxed);
     return measured;
+  }
+
+  [[nodiscard]] bool same_everywhere(const OpCall& call) const override {
+    return fixed_order_ || is_prescribed(call.info->op);
   }
 
   void run(OpCall& call) const override {
@@ -97,17 +127,18 @@ class HostBackend final : public Backend {
   std::string_view name_;
   int priority_;
   const KernelSet& kernels_;
+  bool fixed_order_;  ///< of sums, and every step rounded
   mutable std::atomic<double> throughput_{0};
 };
 
 }  // namespace
 
 std::unique_ptr<const Backend> make_scalar_backend() {
-  return std::make_unique<HostBackend>("scalar", 40, scalar_kernels());
+  return std::make_unique<HostBackend>("scalar", 40, scalar_kernels(), true);
 }
 
 std::unique_ptr<const Backend> make_simd_backend() {
-  return std::make_unique<HostBackend>("simd", 60, simd_kernels());
+  return std::make_unique<HostBackend>("simd", 60, simd_kernels(), false);
 }
 
 }  // namespace bitnet::ops

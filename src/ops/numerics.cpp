@@ -2,6 +2,7 @@
 
 #include "bitnet/core/error.h"
 #include "bitnet/ops/convert.h"
+#include "bitnet/ops/devices.h"
 #include "bitnet/tensor/copy.h"
 #include "bitnet/tensor/create.h"
 #include "tensor/element.h"
@@ -25,7 +26,7 @@ namespace {
 
 bool has_non_finite(const Tensor& tensor) {
   if (!tensor.defined() || !is_floating(tensor.dtype()) || tensor.numel() == 0) return false;
-  const Tensor dense = contiguous(tensor);
+  const Tensor dense = contiguous(to_device(tensor, kCpuDevice));
   return with_element_type(dense.dtype(), [&]<class T>() {
     const auto* first = reinterpret_cast<const T*>(dense.bytes());
     return !std::all_of(first, first + dense.numel(), [](T value) { return std::isfinite(widen(value)); });

@@ -1,6 +1,7 @@
 #include "ops/reduction.h"
 
 #include "bitnet/core/error.h"
+#include "bitnet/memory/pool.h"
 #include "ops/axes.h"
 #include "ops/parallel.h"
 #include "tensor/element.h"
@@ -191,7 +192,8 @@ void run_quantile(OpCall& call) {
   const int64_t n = reduced.numel, bytes = dtype_info(call.dtype).block_bytes;
   parallel_for(*call.context, call.output.numel(), 1, call.inputs[0].numel(),
                [&, &kept = kept, &reduced = reduced](int64_t begin, int64_t end) {
-                 std::vector<double> values(static_cast<size_t>(n));
+                 const auto values =
+                     call.context->scratch_pool().allocate_typed<double>(static_cast<size_t>(n));
                  for (int64_t i = begin; i < end; ++i) {
                    const std::byte* x = call.inputs[0].bytes() + kept.offset(i) * bytes;
                    bool has_nan = n == 0;
@@ -202,7 +204,7 @@ void run_quantile(OpCall& call) {
                    double result = std::numeric_limits<double>::quiet_NaN();
                    if (!has_nan) {
                      const double position = q * static_cast<double>(n - 1), below = std::floor(position);
-                     const auto middle = values.begin() + static_cast<int64_t>(below);
+                     double* const middle = values.begin() + static_cast<int64_t>(below);
                      std::nth_element(values.begin(), middle, values.end());
                      result = *middle;
                      const double fraction = position - below;

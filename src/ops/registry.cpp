@@ -85,8 +85,9 @@ double rank(const OpCall& call, const Backend& backend) {
   for (const Backend* backend : all) {
     if (!forced.empty() && backend->name() != forced) continue;
     const bool elsewhere = backend->device().type != call.output.device().type;
-    reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", backend->name(),
-                           elsewhere ? "another device" : backend->supports(call));
+    std::string_view reason = elsewhere ? "another device" : backend->supports(call);
+    if (reason.empty()) reason = "other bits on other machines";
+    reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", backend->name(), reason);
   }
   throw Error(ErrorCode::kUnsupported,
               fmt::format("no back end computes {} of {} on {} ({})", call.info->name, to_string(call.dtype),
@@ -96,7 +97,8 @@ double rank(const OpCall& call, const Backend& backend) {
 bool computes(const Backend& backend, const OpCall& call) {
   const Device device = call.output.device();
   const bool reaches = is_host(device) ? is_host(backend.device()) : backend.device() == device;
-  return reaches && backend.supports(call).empty();
+  if (!reaches || !backend.supports(call).empty()) return false;
+  return call.context->determinism == Determinism::kThisMachine || backend.same_everywhere(call);
 }
 
 }  // namespace

@@ -1,16 +1,22 @@
 // How operations run: choice of back ends, fallback, strictness, numeric checks, metrics.
 #include "bitnet/core/error.h"
 #include "bitnet/core/log.h"
+#include "bitnet/memory/pool.h"
 #include "bitnet/ops/backend.h"
+#include "bitnet/ops/contraction.h"
+#include "bitnet/ops/convert.h"
 #include "bitnet/ops/metrics.h"
 #include "bitnet/ops/ops.h"
 #include "bitnet/tensor/create.h"
 
 #include <atomic>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -140,6 +146,141 @@ TEST_F(Context, NobodyAbleIsAnErrorWithReasons) {
     EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
     EXPECT_THAT(error.message(), HasSubstr("simd: no kernel for this type"));
   }
+}
+
+TEST_F(Context, ItsDeviceIsWhereOperationsRun) {
+  Failing::enabled = false;
+  ExecutionContext context;
+  context.device = kCpuDevice;
+  {
+    const ContextScope scope(context);
+    EXPECT_EQ((ones({2}) + ones({2})).at({1}), 2);
+  }
+  context.device = Device{DeviceType::kCuda, 63};
+  const ContextScope scope(context);
+  try {
+    (void)(ones({2}) + ones({2}));
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kDevice);
+    EXPECT_THAT(error.message(), HasSubstr("cuda:63"));
+  }
+}
+
+TEST_F(Context, ScratchMemoryComesFromItsPool) {
+  Failing::enabled = false;
+  HybridMemoryPool pool;
+  ExecutionContext context;
+  context.workspace = &pool;
+  context.threads = 1;
+  {
+    const ContextScope scope(context);
+    EXPECT_EQ(conv1d(ones({1, 2, 10}), ones({3, 2, 3}), {}).at({0, 2, 4}), 6);
+    EXPECT_EQ(median(arange(0, 9)).item(), 4);
+  }
+  EXPECT_EQ(pool.stats().allocations, 2);
+  EXPECT_EQ(pool.stats().live_blocks, 0);
+
+  HybridMemoryPool small({.limit_bytes = 4096});
+  context.workspace = &small;
+  const ContextScope scope(context);
+  try {
+    (void)median(arange(0, 10000));
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
+  }
+}
+
+TEST_F(Context, BitsOfEveryMachineAreLeftToBackEndsThatFixThem) {
+  Failing::enabled = false;
+  ExecutionContext context;
+  context.determinism = Determinism::kEveryMachine;
+  EXPECT_EQ(chosen(context), "simd");
+  AccelerationMetrics metrics;
+  context.metrics = &metrics;
+  const ContextScope scope(context);
+  (void)matmul(ones({64, 64}), ones({64, 64}));
+  EXPECT_EQ(metrics.backend_used, "scalar");
+  (void)sum(ones({64}));
+  EXPECT_EQ(metrics.backend_used, "scalar");
+  context.backend = "blas";
+  try {
+    (void)matmul(ones({64, 64}), ones({64, 64}));
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_THAT(error.message(), HasSubstr("blas: other bits on other machines"));
+  }
+}
+
+// What simd computes under that switch has the oracle's bits: extremes, subnormals, NaN, halves of an ulp.
+TEST(Determinism, WhatSimdMayComputeHasTheBitsOfScalar) {
+  std::vector<float> special = {0.0F,
+                                -0.0F,
+                                1.0F,
+                                -1.0F,
+                                1e-45F,
+                                -1e-45F,
+                                1e-38F,
+                                3.4e38F,
+                                -3.4e38F,
+                                6.1e-5F,
+                                5.96e-8F,
+                                65504.0F,
+                                65520.0F,
+                                std::numeric_limits<float>::infinity(),
+                                -std::numeric_limits<float>::infinity(),
+                                0.1F,
+                                3.0F,
+                                1.0F / 3};
+  special.resize(23, 1e-3F);
+  // Every one with every other, then ordinary numbers.
+  std::vector<float> left, right;
+  for (const float x : special) {
+    left.insert(left.end(), special.size(), x);
+    right.insert(right.end(), special.begin(), special.end());
+  }
+  for (const auto& [values, seed] : {std::pair(&left, 1), std::pair(&right, 2)}) {
+    const auto more = to_vector<float>(randn(Shape{1000}, {.seed = static_cast<uint64_t>(seed)}));
+    values->insert(values->end(), more.begin(), more.end());
+  }
+  const Shape shape = {static_cast<int64_t>(left.size())};
+  const Tensor a = from_span<float>(left, shape), b = from_span<float>(right, shape);
+  const auto run = [](std::string_view backend, auto&& body) {
+    ExecutionContext context;
+    context.backend = backend;
+    const ContextScope scope(context);
+    return body();
+  };
+  int compared = 0;
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const Tensor x = to_dtype(a, dtype), y = to_dtype(b, dtype);
+    for (const OpInfo& info : op_table()) {
+      if (info.family != OpFamily::kElementwise || info.operands > 2) continue;
+      const auto body = [&] { return info.operands == 2 ? binary(info.op, x, y) : unary(info.op, x); };
+      ExecutionContext context;
+      context.determinism = Determinism::kEveryMachine;
+      context.backend = "simd";
+      Tensor found;
+      try {
+        const ContextScope scope(context);
+        found = body();
+      } catch (const Error& error) {
+        ASSERT_EQ(error.code(), ErrorCode::kUnsupported);
+        continue;
+      }
+      const Tensor wanted = run("scalar", body);
+      ++compared;
+      for (int64_t i = 0; i < found.numel(); ++i) {
+        const double p = found.at({i}), q = wanted.at({i});
+        ASSERT_TRUE((std::isnan(p) && std::isnan(q)) || (p == q && std::signbit(p) == std::signbit(q)))
+            << info.name << ' ' << to_string(dtype) << ' ' << x.at({i}) << ' ' << y.at({i}) << ": " << p
+            << ' ' << q;
+      }
+    }
+  }
+  EXPECT_GE(compared, 30);
 }
 
 TEST_F(Context, NamesAreRegisteredOnce) {

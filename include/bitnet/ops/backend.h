@@ -67,6 +67,8 @@ class Backend {
   /// Operations per second on large operands, measured.
   [[nodiscard]] virtual double throughput() const = 0;
   [[nodiscard]] virtual int64_t workspace_bytes(const OpCall&) const { return 0; }
+  /// True if the bits of the result depend on the operands alone: Determinism::kEveryMachine.
+  [[nodiscard]] virtual bool same_everywhere(const OpCall&) const { return false; }
   virtual void run(OpCall& call) const = 0;
 };
 

@@ -1,14 +1,17 @@
 #pragma once
 
+#include "bitnet/core/device.h"
 #include "bitnet/core/thread_pool.h"
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 namespace bitnet {
 
 struct AccelerationMetrics;
+class HybridMemoryPool;
 
 /// How a back end is chosen among those that support a call.
 enum class Strategy : uint8_t {
@@ -27,13 +30,28 @@ enum class NumericsCheck : uint8_t {
   kPromote,  ///< the same, but an f16 or bf16 operation is first repeated in f32, whose result is then f32
 };
 
+/// Where the same operands give the same bits again.
+enum class Determinism : uint8_t {
+  kThisMachine,   ///< here, whatever the threads: always so
+  kEveryMachine,  ///< on every processor with the same C library: only back ends that fix the order of sums
+                  ///< and round every step compute, which is the scalar one, and simd where IEEE 754 leaves
+                  ///< no choice
+};
+
 /// How operations run. Plain data: copy, change, install with ContextScope.
 struct ExecutionContext {
-  ThreadPool* pool = nullptr;  ///< null: one pool of the process, as large as the machine allows
-  int threads = 0;             ///< 1: the calling thread alone; 0: the whole pool
-  uint64_t seed = 0;           ///< of stochastic rounding
-  bool strict = false;         ///< no other back end after a failure
-  std::string backend;         ///< forced by name; empty: by strategy. Never replaced by another
+  /// Where operations run: operands elsewhere are copied there first (to_device). None: where operands lie.
+  std::optional<Device> device;
+  /// A cudaStream_t of that GPU: operations and transfers come after what was queued there before, and before
+  /// what is queued there later. Null: only in order among themselves.
+  void* stream = nullptr;
+  ThreadPool* pool = nullptr;             ///< null: one pool of the process, as large as the machine allows
+  int threads = 0;                        ///< 1: the calling thread alone; 0: the whole pool
+  HybridMemoryPool* workspace = nullptr;  ///< of scratch memory; null: the host's pool
+  uint64_t seed = 0;                      ///< of stochastic rounding
+  Determinism determinism = Determinism::kThisMachine;
+  bool strict = false;  ///< no other back end after a failure
+  std::string backend;  ///< forced by name; empty: by strategy. Never replaced by another
   Strategy strategy = Strategy::kHighestPriority;
   std::map<std::string, int> priorities;  ///< of kCustom
   NumericsCheck check_numerics = NumericsCheck::kNone;
@@ -43,6 +61,8 @@ struct ExecutionContext {
   [[nodiscard]] static const ExecutionContext& current();
   /// The pool that operations of this context use.
   [[nodiscard]] ThreadPool& thread_pool() const;
+  /// The pool from which they take scratch memory.
+  [[nodiscard]] HybridMemoryPool& scratch_pool() const;
 };
 
 /// Makes a context the calling thread's until the end of the scope. The context must live as long.

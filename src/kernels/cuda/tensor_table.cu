@@ -31,6 +31,15 @@ void device_to_device(void* destination, const void* source, size_t bytes, Strea
   check(cudaMemcpyAsync(destination, source, bytes, cudaMemcpyDeviceToDevice, native(stream)), "a copy");
 }
 
+void order(Stream first, Stream second) {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+  cudaError_t status = cudaEventRecord(event, native(first));
+  if (status == cudaSuccess) status = cudaStreamWaitEvent(native(second), event);
+  (void)cudaEventDestroy(event);  // once it has been waited for
+  check(status, "ordering streams");
+}
+
 }  // namespace
 
 void* allocate_ordered(size_t bytes, Stream stream) {
@@ -55,6 +64,7 @@ const TensorTable& tensor_table() {
       .release_ordered = release_ordered,
       .trim_pool = trim_pool,
       .device_to_device = device_to_device,
+      .order = order,
       .element = element,
       .reduce = reduce,
       .matmul = matmul,

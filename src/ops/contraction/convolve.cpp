@@ -1,11 +1,11 @@
 #include "ops/contraction/convolve.h"
 
+#include "bitnet/memory/pool.h"
 #include "ops/contraction/gemm.h"
 #include "ops/parallel.h"
 
 #include <algorithm>
 #include <limits>
-#include <vector>
 
 namespace bitnet::ops {
 namespace {
@@ -42,18 +42,16 @@ void fill_columns(const Convolution& conv, const Real* x, int64_t first, int64_t
 /// All outputs of one image and group at `count` positions.
 template <class Real>
 void convolve_part(const Convolution& conv, const ConvolutionData<Real>& data, int64_t image_and_group,
-                   int64_t first, int64_t count, std::vector<Real>& columns) {
+                   int64_t first, int64_t count, Real* columns) {
   const int64_t output = image_and_group % conv.groups * conv.outputs;
   Real* y = data.y + image_and_group * conv.outputs * conv.positions() + first;
-  columns.resize(static_cast<size_t>(conv.depth() * count));
-  fill_columns(conv, data.x + image_and_group * conv.channels * conv.input_size(), first, count,
-               columns.data());
+  fill_columns(conv, data.x + image_and_group * conv.channels * conv.input_size(), first, count, columns);
   if (conv.depth() > 0) {
     gemm(GemmProblem<Real>{conv.outputs,
                            conv.depth(),
                            count,
                            {data.w + output * conv.depth(), conv.depth(), false},
-                           {columns.data(), count, false},
+                           {columns, count, false},
                            y,
                            conv.positions()});
   }
@@ -80,11 +78,12 @@ void convolve(const Convolution& conv, const ConvolutionData<Real>& data, const 
   const int64_t work = conv.outputs * conv.positions() * std::max<int64_t>(1, conv.depth());
   parallel_for(context, tasks, 1, std::min(work, std::numeric_limits<int64_t>::max() / images) * images,
                [&](int64_t begin, int64_t end) {
-                 std::vector<Real> columns;
+                 const auto columns =
+                     context.scratch_pool().allocate_typed<Real>(static_cast<size_t>(conv.depth() * at_once));
                  for (int64_t task = begin; task < end; ++task) {
                    const int64_t first = task % parts * at_once;
                    convolve_part(conv, data, task / parts, first, std::min(at_once, conv.positions() - first),
-                                 columns);
+                                 columns.data());
                  }
                });
 }
