@@ -92,21 +92,24 @@ void count_fallback(const OpCall& call, std::string_view failed, const Error& er
 }
 
 void run_with_fallback(OpCall& call, bool overwrites_operand) {
-  const auto ranked = ranked_backends(call);
-  for (size_t i = 0;; ++i) {
+  const Backend* backend = &best_backend(call);
+  while (true) {
     try {
-      return run_measured(*ranked[i], call);
+      return run_measured(*backend, call);
     } catch (const Error& error) {
+      const BackendList ranked = ranked_backends(call);
+      const auto* const next = std::find(ranked.begin(), ranked.end(), backend) + 1;
       // Operands that are partly results already cannot be computed from again.
-      if (i + 1 == ranked.size() || call.context->strict || overwrites_operand || !worth_another_try(error))
+      if (next == ranked.end() || call.context->strict || overwrites_operand || !worth_another_try(error))
         throw;
-      count_fallback(call, ranked[i]->name(), error, ranked[i + 1]->name());
+      count_fallback(call, backend->name(), error, (*next)->name());
+      backend = *next;
     }
   }
 }
 
-/// The result, where the operands lie.
-Tensor compute(OpCall call) {
+/// The result, where the operands lie; they are converted.
+Tensor compute(OpCall& call) {
   const DType dtype = prepare_dtypes(call);
   call.output = empty(result_shape(call), dtype, call.inputs[0].device());
   run_with_fallback(call, false);
@@ -115,22 +118,23 @@ Tensor compute(OpCall call) {
 }
 
 /// The same; what a GPU cannot do is computed on the host from copies, and its result taken back.
-Tensor compute_anywhere(const OpCall& call) {
+Tensor compute_anywhere(OpCall& call) {
   const Device device = call.inputs[0].device();
+  if (is_host(device)) return compute(call);
+  OpCall on_host = call;
   try {
     return compute(call);
   } catch (const Error& error) {
     const ExecutionContext& context = *call.context;
     // Types are converted on the host only, which says kDeviceMismatch.
     const bool other_may = worth_another_try(error) || error.code() == ErrorCode::kDeviceMismatch;
-    if (is_host(device) || context.strict || !context.backend.empty() || !other_may) throw;
+    if (context.strict || !context.backend.empty() || !other_may) throw;
     count_fallback(call, to_string(device), error, "the host");
   }
-  OpCall on_host = call;
   for (Tensor& operand : on_host.inputs) {
     if (operand.defined()) operand = to_device(operand, kCpuDevice);
   }
-  return to_device(compute(std::move(on_host)), device);
+  return to_device(compute(on_host), device);
 }
 
 std::vector<ErrorOperand> described(Operands operands) {

@@ -139,6 +139,20 @@ BackendList ranked_backends(const OpCall& call) {
   return able;
 }
 
+const Backend& best_backend(const OpCall& call) {
+  if (call.context->strategy != Strategy::kHighestPriority || !call.context->backend.empty()) {
+    return *ranked_backends(call).front();
+  }
+  const BackendList all = backends();
+  const Backend* best = nullptr;
+  for (const Backend* backend : all) {
+    const bool before = best == nullptr || backend->priority() > best->priority();
+    if (before && computes(*backend, call)) best = backend;
+  }
+  if (best == nullptr) throw_none(call, all);
+  return *best;
+}
+
 int64_t OpCall::bytes() const {
   int64_t sum = output.nbytes();
   for (const Tensor& operand : operands()) sum += operand.defined() ? operand.nbytes() : 0;

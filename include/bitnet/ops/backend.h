@@ -99,5 +99,7 @@ void register_backend(std::unique_ptr<const Backend> backend);
 /// Those that can compute the call, best first by the context's strategy; one if the context forces it.
 /// Throws kUnsupported, with each back end's reason, if there is none; kConfiguration for an unknown name.
 [[nodiscard]] BackendList ranked_backends(const OpCall& call);
+/// The first of them, found without ranking the others.
+[[nodiscard]] const Backend& best_backend(const OpCall& call);
 
 }  // namespace bitnet
