@@ -1,6 +1,7 @@
 #include "bitnet/core/thread_pool.h"
 #include "bitnet/kernels/cpu.h"
 #include "bitnet/kernels/cuda.h"
+#include "bitnet/ops/blas.h"
 #include "commands.h"
 #include "errors.h"
 #include "terminal.h"
@@ -91,6 +92,14 @@ std::string describe_gpus(const CudaDevices& found) {
   return text;
 }
 
+Json blas_to_json() {
+  const BlasLibrary& blas = blas_library();
+  return {{"config", blas.config},
+          {"kernels", blas.kernels},
+          {"concurrent", blas.concurrent},
+          {"advice", blas.advice}};
+}
+
 Json to_json(const CommonOptions& common) {
   const CpuFeatures& cpu = cpu_features();
   const MachineMemory memory = machine_memory();
@@ -102,6 +111,7 @@ Json to_json(const CommonOptions& common) {
           {"isa", chosen_isa(common.isa)},
           {"isa_measured_us", measured_to_json()},
           {"gpus", gpus_to_json(cuda_devices())},
+          {"blas", blas_to_json()},
           {"threads", ThreadPool::available()},
           {"memory", {{"total_bytes", memory.total}, {"available_bytes", memory.available}}},
           {"bundled_model", bundled.empty() ? Json() : Json(bundled)}};
@@ -134,6 +144,8 @@ int info(const InfoOptions&, const CommonOptions& common) {
                         fmt::join(available_isas(), ", ")) +
             measured_line() + fmt::format("threads    {}\n", ThreadPool::available()) +
             describe_gpus(cuda_devices()) +
+            fmt::format("blas       OpenBLAS with kernels for {}{}{}\n", blas_library().kernels,
+                        blas_library().advice.empty() ? "" : "; ", blas_library().advice) +
             fmt::format("memory     {} of {} available\n", format_bytes(json["memory"]["available_bytes"]),
                         format_bytes(json["memory"]["total_bytes"])) +
             fmt::format("model      {}\n", bundled.empty() ? "none bundled" : escape_controls(bundled)));

@@ -34,6 +34,7 @@
 #include "bitnet/model/convert.h"
 #include "bitnet/model/precision_policy.h"
 #include "bitnet/ops/backend.h"
+#include "bitnet/ops/blas.h"
 #include "bitnet/ops/context.h"
 #include "bitnet/ops/contraction.h"
 #include "bitnet/ops/convert.h"

@@ -6,6 +6,7 @@
 #include "bitnet/core/error.h"
 #include "bitnet/core/thread_pool.h"
 #include "bitnet/ops/backend.h"
+#include "bitnet/ops/blas.h"
 #include "bitnet/ops/convert.h"
 #include "bitnet/ops/metrics.h"
 #include "bitnet/ops/ops.h"
@@ -220,6 +221,13 @@ TEST(Matmul, BitsDoNotDependOnTheThreads) {
     }
     checked_matmul(a, b);
   }
+}
+
+TEST(Matmul, ItsLibrarySaysWhatItIs) {
+  const BlasLibrary& library = blas_library();
+  EXPECT_THAT(library.config, HasSubstr(library.kernels));
+  EXPECT_FALSE(library.kernels.empty());
+  EXPECT_EQ(library.concurrent, library.advice.find("one call runs at a time") == std::string::npos);
 }
 
 // OpenBLAS built without threads gives two callers the same scratch memory: products would be wrong.
