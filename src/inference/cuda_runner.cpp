@@ -15,9 +15,6 @@ namespace bitnet {
 namespace cuda {
 namespace {
 
-// In longer contexts the graph is faster, whose attention spreads over more warps (docs/CUDA.md).
-constexpr int64_t kMostStepChunks = 4;
-
 Scratch make_scratch(const ModelConfig& config, int64_t batch, int64_t context) {
   try {
     return {config, batch, context};
@@ -143,7 +140,7 @@ void CudaRunner::run(std::span<const RunnerRow> rows) {
   table().use_device(device_);
   table().synchronize(stream_.get());  // the last run has read the pinned buffers
   const std::vector<Segment> segments = gather(rows);
-  if (rows.size() == 1 && step_.runs() && chunks_of(rows.front().position + 1) <= kMostStepChunks) {
+  if (rows.size() == 1 && step_.runs()) {
     const RunnerRow& row = rows.front();
     step_.run(row.id, row.position, *static_cast<const CudaCache*>(row.cache), stream_.get());
     return;

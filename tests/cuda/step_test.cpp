@@ -1,13 +1,20 @@
-// The persistent decode kernel against the decode kernels one by one, token by token over several chunks.
+// The persistent decode kernel against the decode kernels one by one.
 
 #include "cuda_test.h"
 #include "inference/cuda_step.h"
 #include "inference/fixtures.h"
 
+#include <numeric>
+
 namespace bitnet::cuda {
 namespace {
 
-class Step : public CudaTest {};
+class Step : public CudaTest {
+ protected:
+  /// Runs tokens at the positions, each by both, and compares the hidden states. Before the first, both
+  /// caches hold the same random numbers, 0.25 to 0.5 of either sign.
+  void compare(DType kv_type, int64_t context, std::span<const int32_t> positions);
+};
 
 std::vector<float> hidden_state(const Scratch& scratch, const ModelConfig& config) {
   std::vector<float> x = to_host<float>(scratch.x);
@@ -15,39 +22,58 @@ std::vector<float> hidden_state(const Scratch& scratch, const ModelConfig& confi
   return x;
 }
 
-TEST_F(Step, HasTheBitsOfTheKernelsOneByOne) {
-  constexpr int64_t kContext = 1100;  // more chunks than a block sums at once
+void Step::compare(DType kv_type, int64_t context, std::span<const int32_t> positions) {
   const auto model = Model::load(testing::bundled_model());
   const ModelConfig& config = model->config();
   const auto weights = model_on_device(model->impl(), 0, 1);
-  for (const DType kv_type : {DType::kF32, DType::kF16}) {
-    Scratch scratch(config, 1, kContext);
-    CudaForward forward(config, *weights, scratch, kv_type, kContext);
-    CudaStep step(config, *weights, scratch, kv_type, kContext);
-    if (!step.runs()) GTEST_SKIP() << "this GPU decodes kernel by kernel";
-    const CudaCache kernels_cache(model->impl(), 0, kContext, kv_type),
-        step_cache(model->impl(), 0, kContext, kv_type);
-    run([&](Stream stream) {
-      table().rope_table({.inv_freq = weights->inv_freq.as<float>(),
-                          .positions = kContext,
-                          .half = config.head_dim / 2,
-                          .cos = scratch.cos.as<float>(),
-                          .sin = scratch.sin.as<float>()},
-                         stream);
-    });
-    for (int32_t position = 0; position < kContext; ++position) {
-      const auto id = static_cast<int32_t>(position * 37 % config.vocab_size);
-      const DecodeRow row{kernels_cache.keys(), kernels_cache.values(), 0, position};
-      run([&](Stream stream) {
-        table().to_device(scratch.ids.data(), &id, sizeof id, stream);
-        table().to_device(scratch.decode_rows.data(), &row, sizeof row, stream);
-        forward.decode_one(chunks_of(position + 1), stream);
-      });
-      const std::vector<float> expected = hidden_state(scratch, config);
-      run([&](Stream stream) { step.run(id, position, step_cache, stream); });
-      ASSERT_EQ(hidden_state(scratch, config), expected) << "position " << position;
+  Scratch scratch(config, 1, context);
+  CudaForward forward(config, *weights, scratch, kv_type, context);
+  CudaStep step(config, *weights, scratch, kv_type, context);
+  if (!step.runs()) GTEST_SKIP() << "this GPU decodes kernel by kernel";
+  const CudaCache kernels_cache(model->impl(), 0, context, kv_type),
+      step_cache(model->impl(), 0, context, kv_type);
+  const size_t bytes = static_cast<size_t>(step_cache.bytes() / 2);
+  const bool half = kv_type == DType::kF16;
+  const uint32_t random_bits = half ? 0x83ff83ffu : 0x807fffffu, exponents = half ? 0x34003400u : 0x3e800000u;
+  Random random(7);
+  std::vector<uint32_t> stored(bytes / sizeof(uint32_t));
+  for (uint32_t& word : stored) word = (static_cast<uint32_t>(random()) & random_bits) | exponents;
+  run([&](Stream stream) {
+    for (const CudaCache* cache : {&kernels_cache, &step_cache}) {
+      table().to_device(cache->keys(), stored.data(), bytes, stream);
+      table().to_device(cache->values(), stored.data(), bytes, stream);
     }
+    table().rope_table({.inv_freq = weights->inv_freq.as<float>(),
+                        .positions = context,
+                        .half = config.head_dim / 2,
+                        .cos = scratch.cos.as<float>(),
+                        .sin = scratch.sin.as<float>()},
+                       stream);
+  });
+  for (const int32_t position : positions) {
+    const auto id = static_cast<int32_t>(position * 37 % config.vocab_size);
+    const DecodeRow row{kernels_cache.keys(), kernels_cache.values(), 0, position};
+    run([&](Stream stream) {
+      table().to_device(scratch.ids.data(), &id, sizeof id, stream);
+      table().to_device(scratch.decode_rows.data(), &row, sizeof row, stream);
+      forward.decode_one(chunks_of(position + 1), stream);
+    });
+    const std::vector<float> expected = hidden_state(scratch, config);
+    run([&](Stream stream) { step.run(id, position, step_cache, stream); });
+    ASSERT_EQ(hidden_state(scratch, config), expected) << "position " << position;
   }
+}
+
+TEST_F(Step, HasTheBitsOfTheKernelsOneByOne) {
+  std::vector<int32_t> positions(700);  // up to three chunks
+  std::iota(positions.begin(), positions.end(), 0);
+  for (const DType kv_type : {DType::kF32, DType::kF16}) compare(kv_type, std::ssize(positions), positions);
+}
+
+// A block has several slices of keys and of values, and joins more chunks than it gathers at once.
+TEST_F(Step, HasTheBitsOfTheKernelsOneByOneInLongContexts) {
+  const std::vector<int32_t> positions{1023, 1024, 2815, 4095, 4096, 8191, 8192, 8447, 8448, 8699};
+  for (const DType kv_type : {DType::kF32, DType::kF16}) compare(kv_type, positions.back() + 1, positions);
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ struct StepParams {
   StepArgs args;
   Exchange exchange;
   int slots, q_bytes;
+  double inverse_cols[4];
 };
 
 constexpr int64_t padded(int64_t elements) {
@@ -26,6 +27,10 @@ constexpr int64_t padded(int64_t elements) {
 }
 int64_t parts_of(const Heads& heads) {
   return heads.kv_heads * ceil_div<int64_t>(heads.heads / heads.kv_heads, kPartHeads);
+}
+int64_t sums_size(const StepArgs& args) {
+  return parts_of(args.heads) * ceil_div(args.context, kernels::kAttentionChunk) *
+         step_chunk_pairs(args.heads.head_dim);
 }
 int64_t qkv_size(const Heads& heads) {
   return (heads.heads + 2 * heads.kv_heads) * heads.head_dim;
@@ -65,24 +70,18 @@ __device__ __forceinline__ Regions regions_of(const StepParams& params) {
           reinterpret_cast<StepState*>(state)};
 }
 
-__device__ __forceinline__ WeightRing ring_of(const StepParams& params, const Regions& regions, int fills) {
-  return {&regions.state->ring, regions.slots,        static_cast<int>(kSlotBytes),
-          params.slots,         fills % params.slots, static_cast<uint32_t>(fills / params.slots)};
-}
-
-__device__ __forceinline__ Share share_of(const StepParams& params, int matrix) {
-  return cuda::share_of(static_cast<int>(params.args.groups[matrix]));
+__device__ __forceinline__ WeightRing ring_of(const StepParams& params, const Regions& regions) {
+  return {&regions.state->ring, regions.slots, static_cast<int>(kSlotBytes), params.slots};
 }
 
 __device__ __forceinline__ void stream_layers(const StepParams& params) {
   if (threadIdx.x % kWarp != 0) return;
   const Regions regions = regions_of(params);
-  WeightRing ring = ring_of(params, regions, 0);
+  WeightRing ring = ring_of(params, regions);
   for (int layer = 0; layer < params.args.layer_count; ++layer) {
-    for (int matrix = kQkv; matrix <= kDown; ++matrix) {
-      stream_weights(regions.layers[layer].tiles[matrix], share_of(params, matrix),
-                     static_cast<int>(params.args.k_tiles[matrix]), ring);
-    }
+#pragma unroll 1
+    for (int matrix = kQkv; matrix <= kDown; ++matrix)
+      stream_weights(regions.layers[layer].tiles[matrix], regions.state->shares[matrix], ring);
   }
 }
 
@@ -98,89 +97,96 @@ __device__ __forceinline__ StepInput input_of(const StepParams& params, const St
           .epoch = matrix == kQkv ? epoch - 1 : epoch,  // the layer in front wrote what q/k/v reads
           .cols = static_cast<int>(params.args.cols[matrix]),
           .padded = static_cast<int>(params.args.k_tiles[matrix]) * kTileCols,
+          .inverse_cols = params.inverse_cols[matrix],
           .norm = layer.norms[matrix],
           .eps = params.args.eps};
 }
 
-/// What becomes of output i, of the thread's row in the block.
-__device__ __forceinline__ void hand_on(const StepParams& params, StepState& state, int matrix, int layer,
-                                        int i, float value) {
-  const Exchange& exchange = params.exchange;
-  if (matrix == kAttnOutput || matrix == kDown) {  // the residual's rows are the same block's in both
-    value = __fadd_rn(state.residual[threadIdx.x], value);
-    state.residual[threadIdx.x] = value;
-  }
-  Pair* const place = matrix == kQkv          ? exchange.qkv
-                      : matrix == kAttnOutput ? exchange.middle
-                      : matrix == kGateUp     ? exchange.gated
-                                              : exchange.hidden;
-  publish(place + i, value, params.args.epoch + static_cast<uint32_t>(layer));
-  if (matrix == kDown && layer + 1 == params.args.layer_count && i < params.args.cols[kQkv])
-    params.args.x[i] = value;
+__device__ __forceinline__ Pair* outputs_of(const Exchange& exchange, int matrix) {
+  return matrix == kQkv          ? exchange.qkv
+         : matrix == kAttnOutput ? exchange.middle
+         : matrix == kGateUp     ? exchange.gated
+                                 : exchange.hidden;
 }
 
-/// One product, from waiting for its input to handing on its outputs; `fills` of the ring have been read
-/// before. Returns how many have been afterwards.
-__device__ __forceinline__ int run_product(const StepParams& params, int matrix, int layer, int fills) {
-  const Share groups = share_of(params, matrix);
-  if (groups.count() == 0) return fills;
-  const Regions regions = regions_of(params);
+/// One product, from waiting for its input to handing on its outputs. What the handing on needs is computed
+/// before, while nobody waits for it.
+__device__ __forceinline__ void run_product(const StepParams& params, const Regions& regions, int matrix,
+                                            int layer, WeightRing& ring) {
   StepState& state = *regions.state;
-  const bool paired = matrix == kGateUp;
-  const int thread = threadIdx.x, outputs = groups.count() * kTileRows / (paired ? 2 : 1);
-  const int k_tiles = static_cast<int>(params.args.k_tiles[matrix]);
+  const Share& groups = state.shares[matrix];
+  if (groups.count() == 0) return;
+  const bool paired = matrix == kGateUp, to_residual = matrix == kAttnOutput || matrix == kDown;
+  const int thread = threadIdx.x, rows = groups.count() * kTileRows, first_row = groups.begin * kTileRows;
+  const int outputs = paired ? rows / 2 : rows, output = (paired ? first_row / 2 : first_row) + thread;
   const OutputScales scales = load_scales(regions.layers[layer].row_scales[matrix], groups, paired);
   const Rounded rounded =
       round_input(input_of(params, regions.layers[layer], matrix, layer), state, regions.q);
-  const float factor = __fdiv_rn(scales.first, rounded.scale),
-              up_factor = __fdiv_rn(scales.second, rounded.scale);
-  WeightRing ring = ring_of(params, regions, fills);
-  fills += multiply_slots(groups.count(), k_tiles, regions.q, ring, state);
+  const bool has_output = thread < outputs;
+  const float factor = has_output ? now(__fdiv_rn(scales.first, rounded.scale)) : 0.0f;
+  const float up_factor = has_output && paired ? now(__fdiv_rn(scales.second, rounded.scale)) : 0.0f;
+  Pair* const place = now(outputs_of(params.exchange, matrix) + output);
+  multiply_slots(groups, regions.q, ring, state);
   sync_workers();
-  if (thread >= outputs) return fills;
-  const int output = groups.begin * kTileRows / (paired ? 2 : 1) + thread;
+  if (!has_output) return;
   const int row = paired ? thread / 8 * kTileRows + thread % 8 : thread;
   float value = take_product(state, row, rounded.sum, factor);
   if (paired) {
     const float up = take_product(state, row + 8, rounded.sum, up_factor);
     value = __fmul_rn(params.args.relu2 ? relu2(value) : silu(value), up);
   }
-  hand_on(params, state, matrix, layer, output, value);
-  return fills;
+  if (to_residual) value = __fadd_rn(state.residual[thread], value);  // its rows are the same block's in both
+  publish(place, value, params.args.epoch + static_cast<uint32_t>(layer));
+  if (to_residual) state.residual[thread] = value;
+  if (matrix == kDown && layer + 1 == params.args.layer_count && output < params.args.cols[kQkv])
+    params.args.x[output] = value;
 }
 
 template <class T>
-__device__ __forceinline__ StepAttention<T> attention_of(const StepParams& params, int layer) {
+__device__ __forceinline__ StepAttention<T> attention_of(const StepParams& params) {
   const StepArgs& args = params.args;
-  const Exchange& exchange = params.exchange;
+  const int heads = static_cast<int>(args.heads.heads), kv_heads = static_cast<int>(args.heads.kv_heads);
+  const int group = heads / kv_heads, head_parts = (group + kPartHeads - 1) / kPartHeads;
+  const int parts = kv_heads * head_parts, block = static_cast<int>(blockIdx.x), part = block % parts;
+  const int head_part = part % head_parts, head_dim = static_cast<int>(args.heads.head_dim);
+  const int64_t chunks = (args.context + kStepChunk - 1) / kStepChunk;
+  const int64_t offset = part / head_parts * kv_head_stride(head_dim);
   std::byte* const region = regions_of(params).attention;
-  return {.qkv = exchange.qkv,
-          .scores = exchange.scores,
-          .out = exchange.attn,
-          .epoch = args.epoch + static_cast<uint32_t>(layer),
-          .keys = static_cast<T*>(args.keys) + layer * args.layer_stride,
-          .values = static_cast<T*>(args.values) + layer * args.layer_stride,
+  return {.qkv = params.exchange.qkv,
+          .scores = params.exchange.scores + int64_t{part} * kPartHeads * args.context,
+          .sums = params.exchange.sums + part * chunks * step_chunk_pairs(head_dim),
+          .out = params.exchange.attn,
+          .epoch = args.epoch,
+          .keys = static_cast<T*>(args.keys) + offset,
+          .values = static_cast<T*>(args.values) + offset,
           .position = static_cast<int>(args.position),
           .context = static_cast<int>(args.context),
-          .heads = static_cast<int>(args.heads.heads),
-          .kv_heads = static_cast<int>(args.heads.kv_heads),
-          .head_dim = static_cast<int>(args.heads.head_dim),
+          .heads = heads,
+          .kv_heads = kv_heads,
+          .head_dim = head_dim,
           .scale = args.scale,
           .key_region = region,
-          .value_region = region + kAttentionRegion};
+          .value_region = region + kAttentionRegion,
+          .kv_head = part / head_parts,
+          .first_head = part / head_parts * group + head_part * kPartHeads,
+          .part_heads = min(kPartHeads, group - head_part * kPartHeads),
+          .worker = block / parts,
+          .workers = static_cast<int>(gridDim.x) / parts,
+          .stores = head_part == 0};
 }
 
 __device__ __forceinline__ void run_products(const StepParams& params) {
   const StepArgs& args = params.args;
-  StepState& state = *regions_of(params).state;
+  const Regions regions = regions_of(params);
+  StepState& state = *regions.state;
   state.sums[threadIdx.x] = 0;
-  const int64_t row = int64_t{share_of(params, kDown).begin} * kTileRows + threadIdx.x;
+  const int64_t row = int64_t{state.shares[kDown].begin} * kTileRows + threadIdx.x;
   state.residual[threadIdx.x] = row < args.cols[kQkv] ? __ldcg(args.x + row) : 0.0f;
   sync_workers();
-  int fills = 0;
+  WeightRing ring = ring_of(params, regions);
   for (int layer = 0; layer < args.layer_count; ++layer) {
 #pragma unroll 1
-    for (int matrix = kQkv; matrix <= kDown; ++matrix) fills = run_product(params, matrix, layer, fills);
+    for (int matrix = kQkv; matrix <= kDown; ++matrix) run_product(params, regions, matrix, layer, ring);
   }
 }
 
@@ -193,13 +199,20 @@ __device__ __forceinline__ void run_attention(const StepParams& params) {
     state.cos[i] = args.cos[args.position * half + i];
     state.sin[i] = args.sin[args.position * half + i];
   }
+  StepAttention<T> attention = attention_of<T>(params);
+  if (attention.worker >= attention.workers) return;
   sync_attenders();
   for (int layer = 0; layer < args.layer_count; ++layer) {
-    const StepAttention<T> attention = attention_of<T>(params, layer);
     prefetch_cache(attention);
+    rotate_new(attention, state);
     score_keys(attention, state);
+    sync_attenders();  // the keys' memory is free
     sum_values(attention, state);
+    if (attention.chunks() > 1) join_chunks(attention);
     sync_attenders();  // what the next layer overwrites has been read
+    ++attention.epoch;
+    attention.keys += args.layer_stride;
+    attention.values += args.layer_stride;
   }
 }
 
@@ -210,6 +223,10 @@ __global__ void __launch_bounds__(kStepThreads, 1) step_kernel(const __grid_cons
 #if __CUDA_ARCH__ >= 900
   const Regions regions = regions_of(params);
   if (threadIdx.x == 0) init_ring(regions.state->ring, params.slots, kStepWarps);
+  if (threadIdx.x < 4) {
+    regions.state->shares[threadIdx.x] =
+        share_of(params.args.groups[threadIdx.x], static_cast<int>(params.args.k_tiles[threadIdx.x]));
+  }
   const int words = static_cast<int>(params.args.layer_count * sizeof(StepLayer) / sizeof(uint64_t));
   for (int i = threadIdx.x; i < words; i += kStepThreads)
     reinterpret_cast<uint64_t*>(regions.layers)[i] = reinterpret_cast<const uint64_t*>(params.args.layers)[i];
@@ -237,7 +254,8 @@ Exchange carve(const StepArgs& args) {
           .middle = take(hidden),
           .gated = take(args.cols[kDown]),
           .hidden = take(hidden),
-          .scores = take(parts_of(args.heads) * kPartHeads * args.context)};
+          .scores = take(parts_of(args.heads) * kPartHeads * args.context),
+          .sums = take(sums_size(args))};
 }
 
 }  // namespace
@@ -245,14 +263,14 @@ Exchange carve(const StepArgs& args) {
 size_t step_exchange_bytes(const StepArgs& args) {
   const int64_t pairs = padded(qkv_size(args.heads)) + padded(args.cols[kAttnOutput]) +
                         2 * padded(args.cols[kQkv]) + padded(args.cols[kDown]) +
-                        padded(parts_of(args.heads) * kPartHeads * args.context);
+                        padded(parts_of(args.heads) * kPartHeads * args.context) + padded(sums_size(args));
   return static_cast<size_t>(pairs) * sizeof(Pair);
 }
 
 bool step_runs(const StepArgs& args) {
   const DeviceLimits& limits = device_limits();
   if (!limits.overlapped_launch || args.layer_count > kMostStepLayers || slots_of(args) < 2) return false;
-  if (args.heads.head_dim > kStepHeadDim) return false;
+  if (args.heads.head_dim > kStepHeadDim || parts_of(args.heads) > limits.multiprocessors) return false;
   for (int m = 0; m < 4; ++m) {
     const int64_t most_groups = ceil_div<int64_t>(args.groups[m], limits.multiprocessors);
     if (args.cols[m] % 2 != 0 || args.k_tiles[m] * kTileCols > kMostUnits * 2 * kWorkers) return false;
@@ -264,7 +282,8 @@ bool step_runs(const StepArgs& args) {
 void decode_step(const StepArgs& args, Stream stream) {
   const int slots = slots_of(args);
   const int64_t widest = *std::max_element(std::begin(args.k_tiles), std::end(args.k_tiles)) * kTileCols;
-  const StepParams params{args, carve(args), slots, static_cast<int>(widest)};
+  StepParams params{args, carve(args), slots, static_cast<int>(widest), {}};
+  for (int m = 0; m < 4; ++m) params.inverse_cols[m] = 1.0 / static_cast<double>(args.cols[m]);
   const size_t bytes = fixed_bytes(args) + static_cast<size_t>(slots) * kSlotBytes;
   for_kv_type(args.kv_type, [&](auto type) {
     launch(step_kernel<typename decltype(type)::Element>,

@@ -55,4 +55,25 @@ __device__ __forceinline__ void await_pair(const Pair* place, uint32_t epoch) {
   while (load_pair(place).epoch != epoch) __nanosleep(20);
 }
 
+/// Waits for the pairs place(i), i < kCount < 32, of which `missing` has a bit, and calls take(i, value) for
+/// each as it comes; all lanes of a warp.
+template <int kCount, class Place, class Take>
+__device__ __forceinline__ void await_pairs(unsigned missing, uint32_t epoch, Place&& place, Take&& take) {
+  const auto ask = [&] {
+    Pair pairs[kCount];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (missing >> i & 1u) pairs[i] = load_pair(place(i));
+    }
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if ((missing >> i & 1u) == 0 || pairs[i].epoch != epoch) continue;
+      take(i, pairs[i].value);
+      missing &= ~(1u << i);
+    }
+    return missing == 0;
+  };
+  await_all(ask, [&] { await_pair(place(__ffs(static_cast<int>(missing)) - 1), epoch); });
+}
+
 }  // namespace bitnet::cuda

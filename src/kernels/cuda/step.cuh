@@ -19,33 +19,62 @@ inline constexpr int kAttenders = kAttendWarps * kWarp;
 inline constexpr int kStepThreads = kWorkers + kAttenders + kWarp;
 inline constexpr int kMostUnits = 12;  ///< pairs of elements of a product's input that a thread takes
 inline constexpr int kMostStepLayers = 128;
-inline constexpr int kSlotTiles = 66;       ///< 33 KB: then four fit beside a 2B model's rest
+inline constexpr int kSlotTiles = 70;       ///< 35 KB: then four fit beside a 2B model's rest
 inline constexpr int kStepRows = kWorkers;  ///< of a product that a block can have
 inline constexpr int kStepHeadDim = 128;    ///< at most
 inline constexpr int kPartHeads = 4;        ///< query heads of one key head that are attended together
 inline constexpr int kSliceKeys = 32;
-inline constexpr int kSliceDims = 8;
+inline constexpr int kSliceDims = 32;
 static_assert(kPartHeads == kAttendWarps, "a warp scores the keys for one head");
+static_assert(kAttendWarps * kWarp / kPartHeads == kSliceDims,
+              "a warp sums values for an eighth of its lanes");
 inline constexpr int kMostKeySlots = 4;             ///< slices of keys that are on their way at once
 inline constexpr int kAttentionRegion = 34 * 1024;  ///< bytes for keys, and again for values
+/// A part's sums of a chunk: elements, and of each head maximum and total.
+__host__ __device__ constexpr int64_t step_chunk_pairs(int64_t head_dim) {
+  return kPartHeads * (head_dim + 2);
+}
 inline constexpr int kWeightStride = kernels::kAttentionChunk + 4;
 
 /// Vectors of one layer between the blocks.
 struct Exchange {
-  Pair *qkv, *attn, *middle, *gated, *hidden, *scores;
+  Pair *qkv, *attn, *middle, *gated, *hidden, *scores, *sums;
 };
+
+/// A block's groups [begin, end) of 16 rows of a matrix, each k_tiles tiles.
+struct Share {
+  int begin, end, k_tiles;
+  int fill;            ///< tiles of a slot's fill: equal fills
+  uint32_t per_tiles;  ///< 2^32 / k_tiles, rounded up
+
+  [[nodiscard]] __device__ int count() const { return end - begin; }
+  [[nodiscard]] __device__ int tiles() const { return count() * k_tiles; }
+  /// tile / k_tiles; exact for tile * k_tiles < 2^32.
+  [[nodiscard]] __device__ int group_of(int tile) const {
+    return k_tiles == 1 ? tile : static_cast<int>(__umulhi(static_cast<uint32_t>(tile), per_tiles));
+  }
+};
+__device__ __forceinline__ Share share_of(int64_t groups, int k_tiles) {
+  const int64_t block = blockIdx.x, blocks = gridDim.x;
+  Share share{static_cast<int>(groups * block / blocks), static_cast<int>(groups * (block + 1) / blocks),
+              k_tiles, 1, 0xffffffffu / static_cast<uint32_t>(k_tiles) + 1};
+  const int fills = (share.tiles() + kSlotTiles - 1) / kSlotTiles;
+  if (fills > 0) share.fill = (share.tiles() + fills - 1) / fills;
+  return share;
+}
 
 struct StepState {
   RingBarriers ring;
+  Share shares[4];  ///< of a layer's matrices
   double squares[kStepWarps];
   uint32_t magnitude[kStepWarps];
   int32_t q_sum[kStepWarps];
   int sums[kStepRows];
   float residual[kStepRows];
   float cos[kStepHeadDim / 2], sin[kStepHeadDim / 2];
-  float queries[kPartHeads][kStepHeadDim];
-  float part_out[kAttendWarps][kWarp];
-  float part_maximum[kAttendWarps][kPartHeads], part_total[kAttendWarps][kPartHeads];
+  alignas(16) float queries[kPartHeads][kStepHeadDim];
+  alignas(16) float new_key[kStepHeadDim];  ///< as the cache has it
+  float part_total[kPartHeads];
 };
 
 __device__ __forceinline__ void sync_workers() {
@@ -53,22 +82,6 @@ __device__ __forceinline__ void sync_workers() {
 }
 __device__ __forceinline__ void sync_attenders() {
   asm volatile("bar.sync 2, %0;" ::"n"(kAttenders) : "memory");
-}
-
-/// Tiles of one slot's fill, of `tiles` in all: equal fills.
-__device__ __forceinline__ int fill_tiles(int tiles) {
-  const int fills = (tiles + kSlotTiles - 1) / kSlotTiles;
-  return (tiles + fills - 1) / fills;
-}
-
-/// [begin, end) of `count` things for this block.
-struct Share {
-  int begin, end;
-  [[nodiscard]] __device__ int count() const { return end - begin; }
-};
-__device__ __forceinline__ Share share_of(int count) {
-  const auto block = static_cast<int64_t>(blockIdx.x), blocks = static_cast<int64_t>(gridDim.x);
-  return {static_cast<int>(count * block / blocks), static_cast<int>(count * (block + 1) / blocks)};
 }
 
 }  // namespace bitnet::cuda

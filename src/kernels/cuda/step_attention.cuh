@@ -1,8 +1,9 @@
 #pragma once
 
-// Attention of the persistent decode kernel, in two exchanges: the scores of 32 keys for up to four heads of
-// a key head, by four warps, one for each head; and eight dimensions of the values over all chunks, a warp
-// for each chunk. The arithmetic is that of decode_attention.cu.
+// Attention of the persistent decode kernel. A block works for one part, up to four query heads of a key
+// head, together with the other blocks of that part, in three exchanges: scores of 32 keys, a warp for each
+// head; sums over the values of 32 dimensions of a chunk, a warp for eight; and where there are several
+// chunks, their join. The arithmetic is that of decode_attention.cu.
 
 #include "kernels/cuda/copy.cuh"
 #include "kernels/cuda/kv.cuh"
@@ -15,168 +16,137 @@ namespace bitnet::cuda {
 constexpr int kStepChunk = kernels::kAttentionChunk;
 constexpr int kPairSeries = kStepChunk / kWarp;  // a lane's positions of a chunk
 
-/// One layer's attention as all blocks see it.
+/// One layer's attention as this block sees it: it is `worker` of its part's `workers`.
 template <class T>
 struct StepAttention {
   const Pair* qkv;
-  Pair *scores, *out;
+  Pair *scores, *sums, *out;  ///< scores and sums: of the part
   uint32_t epoch;
-  T *keys, *values;  ///< of this layer
+  T *keys, *values;  ///< of this layer and key head
   int position, context, heads, kv_heads, head_dim;
   float scale;
   std::byte *key_region, *value_region;
+  int kv_head, first_head, part_heads, worker, workers;
+  bool stores;  ///< the first part of a key head stores the new key and value
 
-  [[nodiscard]] __device__ int group() const { return heads / kv_heads; }
-  [[nodiscard]] __device__ int parts() const { return (group() + kPartHeads - 1) / kPartHeads; }
   [[nodiscard]] __device__ int padded_dim() const { return static_cast<int>(kv_head_stride(head_dim)); }
   [[nodiscard]] __device__ int64_t row() const { return int64_t{kv_heads} * padded_dim(); }
+  [[nodiscard]] __device__ int key_slices() const { return position / kSliceKeys + 1; }
+  [[nodiscard]] __device__ int chunks() const { return position / kStepChunk + 1; }
+  [[nodiscard]] __device__ int dim_slices() const { return (head_dim + kSliceDims - 1) / kSliceDims; }
   /// Of a key in shared memory: one vector more than it has, so that 8 lanes meet all banks once.
   [[nodiscard]] __device__ int key_bytes() const { return padded_dim() * static_cast<int>(sizeof(T)) + 16; }
   [[nodiscard]] __device__ int key_slots() const {
     return min(kMostKeySlots, kAttentionRegion / (kSliceKeys * key_bytes()));
   }
-  [[nodiscard]] __device__ int chunk_warps() const {
-    return min(kAttendWarps, kAttentionRegion / (kStepChunk * kSliceDims * static_cast<int>(sizeof(T))));
-  }
-  [[nodiscard]] __device__ int score_items() const {
-    return kv_heads * parts() * ((position + kSliceKeys) / kSliceKeys);
-  }
-  [[nodiscard]] __device__ int value_items() const {
-    return kv_heads * parts() * ((head_dim + kSliceDims - 1) / kSliceDims);
+  /// Sums of a chunk: [part head][dimension], and then the maxima and the totals of the heads.
+  [[nodiscard]] __device__ Pair* chunk_sums(int chunk) const {
+    return sums + int64_t{chunk} * step_chunk_pairs(head_dim);
   }
 };
+template <class T>
+constexpr int kValueBytes = kStepChunk* kSliceDims* static_cast<int>(sizeof(T));  ///< of one slice
+template <class T>
+constexpr int kValueSlots = kAttentionRegion / kValueBytes<T>;
 
 /// The attention's threads count from 0.
 __device__ __forceinline__ int attender() {
   return static_cast<int>(threadIdx.x) - kWorkers;
 }
 
-/// A part of a key head's query heads.
-struct HeadPart {
-  int kv_head, first_head, heads, index;
-};
-template <class T>
-__device__ __forceinline__ HeadPart part_of(const StepAttention<T>& a, int index) {
-  const int kv_head = index / a.parts(), part = index % a.parts();
-  return {kv_head, kv_head * a.group() + part * kPartHeads, min(kPartHeads, a.group() - part * kPartHeads),
-          index};
-}
-
-/// Starts copying the older keys of a score item; by all.
-template <class T>
-__device__ __forceinline__ void stage_keys(const StepAttention<T>& a, int item, int slot) {
-  const HeadPart part = part_of(a, item % (a.kv_heads * a.parts()));
-  const int first = item / (a.kv_heads * a.parts()) * kSliceKeys;
-  const int vectors = a.padded_dim() * static_cast<int>(sizeof(T)) / 16;
-  std::byte* staging = a.key_region + slot * kSliceKeys * a.key_bytes();
-  for (int i = attender(); i < kSliceKeys * vectors; i += kAttenders) {
-    const int key = i / vectors, vector = i % vectors;
-    if (first + key >= a.position) continue;
-    const T* row = a.keys + (first + key) * a.row() + int64_t{part.kv_head} * a.padded_dim();
-    copy_async(staging + key * a.key_bytes() + vector * 16,
-               reinterpret_cast<const std::byte*>(row) + vector * 16, true);
+/// Starts copying `rows` rows of `vectors` 16-byte vectors; by all attenders.
+__device__ __forceinline__ void stage_rows(std::byte* staging, int staging_bytes, const void* source,
+                                           int64_t source_bytes, int rows, int vectors) {
+  const int step_rows = kAttenders / vectors, step_vectors = kAttenders % vectors;
+  int row = attender() / vectors, vector = attender() % vectors;
+  while (row < rows) {
+    copy_async(staging + row * staging_bytes + vector * 16,
+               static_cast<const std::byte*>(source) + row * source_bytes + vector * 16, true);
+    row += step_rows;
+    vector += step_vectors;
+    if (vector < vectors) continue;
+    vector -= vectors;
+    ++row;
   }
 }
 
-/// Starts copying the older values of a chunk's eight dimensions; by one warp.
+/// The older keys of a slice.
 template <class T>
-__device__ __forceinline__ void stage_values(const StepAttention<T>& a, int item, int chunk, int warp) {
-  const int slices = (a.head_dim + kSliceDims - 1) / kSliceDims;
-  const HeadPart part = part_of(a, item / slices);
-  constexpr int kVectors = kSliceDims * static_cast<int>(sizeof(T)) / 16;
-  const int stored = min(a.position - chunk * kStepChunk, kStepChunk);
-  const T* first = a.values + int64_t{chunk} * kStepChunk * a.row() + int64_t{part.kv_head} * a.padded_dim() +
-                   item % slices * kSliceDims;
-  std::byte* staging = a.value_region + warp * kStepChunk * kSliceDims * static_cast<int>(sizeof(T));
-  for (int i = threadIdx.x % kWarp; i < stored * kVectors; i += kWarp) {
-    const auto* row = reinterpret_cast<const std::byte*>(first + i / kVectors * a.row());
-    copy_async(staging + i * 16, row + i % kVectors * 16, true);
-  }
+__device__ __forceinline__ void stage_keys(const StepAttention<T>& a, int slice, int slot) {
+  const int first = slice * kSliceKeys, bytes = a.key_bytes();
+  stage_rows(a.key_region + slot * kSliceKeys * bytes, bytes, a.keys + first * a.row(),
+             a.row() * static_cast<int>(sizeof(T)), min(kSliceKeys, a.position - first), bytes / 16 - 1);
+}
+
+/// The older values of a chunk's slice of dimensions.
+template <class T>
+__device__ __forceinline__ void stage_values(const StepAttention<T>& a, int item, int slot) {
+  constexpr int kBytes = kSliceDims * static_cast<int>(sizeof(T));
+  const int chunk = item / a.dim_slices(), dim = item % a.dim_slices() * kSliceDims;
+  const int first = chunk * kStepChunk;
+  stage_rows(a.value_region + slot * kValueBytes<T>, kBytes, a.values + first * a.row() + dim,
+             a.row() * static_cast<int>(sizeof(T)), min(kStepChunk, a.position - first),
+             min(kSliceDims, a.padded_dim() - dim) * static_cast<int>(sizeof(T)) / 16);
 }
 
 /// What of the cache a block needs first, while others compute what comes before.
 template <class T>
 __device__ __forceinline__ void prefetch_cache(const StepAttention<T>& a) {
-  const int warp = attender() / kWarp, value_item = static_cast<int>(blockIdx.x);
   for (int slot = 0; slot < a.key_slots(); ++slot) {
-    const int score_item = static_cast<int>(blockIdx.x + slot * gridDim.x);
-    if (score_item < a.score_items()) stage_keys(a, score_item, slot);
+    const int slice = a.worker + slot * a.workers;
+    if (slice < a.key_slices()) stage_keys(a, slice, slot);
   }
-  if (warp < min(a.chunk_warps(), a.position / kStepChunk + 1) && value_item < a.value_items())
-    stage_values(a, value_item, warp, warp);
+  for (int slot = 0; slot < kValueSlots<T>; ++slot) {
+    const int item = a.worker + slot * a.workers;
+    if (item < a.chunks() * a.dim_slices()) stage_values(a, item, slot);
+  }
   commit_copies();
 }
 
-/// Elements i and i + half of a head, of which the lane wants all or nothing.
-struct Halves {
-  const Pair* place = nullptr;  ///< null: nothing
-  Pair low{}, high{};
-
-  __device__ __forceinline__ void ask(int half, uint32_t epoch) {
-    if (there(epoch)) return;
-    low = load_pair(place);
-    high = load_pair(place + half);
-  }
-  [[nodiscard]] __device__ __forceinline__ bool there(uint32_t epoch) const {
-    return place == nullptr || (low.epoch == epoch && high.epoch == epoch);
-  }
-  [[nodiscard]] __device__ __forceinline__ Rotated rotated(float cos, float sin) const {
-    return rotate(low.value, high.value, cos, sin);
-  }
-};
-
-/// The part's rotated queries, and in the slice with the new position its rotated key.
+/// The part's rotated queries, and the new key as it is stored.
 template <class T>
-__device__ __forceinline__ void rotate_new(const StepAttention<T>& a, const HeadPart& part, int first_key,
-                                           int slot, StepState& state) {
-  constexpr int kThreads = kAttenders, kTurns = kPartHeads * kStepHeadDim / 2 / kThreads;
-  static_assert(kStepHeadDim / 2 <= kThreads, "a thread rotates one pair of the key");
+__device__ __forceinline__ void rotate_new(const StepAttention<T>& a, StepState& state) {
+  constexpr int kTurns = kPartHeads * kStepHeadDim / 2 / kAttenders;  // of queries; one more for the key
+  static_assert(kStepHeadDim / 2 <= kAttenders, "a thread rotates one pair of the key");
   const int thread = attender(), half = a.head_dim / 2;
-  const bool turns_key = thread < half && a.position < first_key + kSliceKeys;
-  Halves halves[kTurns + 1];  // of the queries, and of the key
+  const bool turns_key = thread < half && a.key_slices() % a.workers == (a.worker + 1) % a.workers;
+  int first[kTurns + 1];  // the lower element; -1: none
 #pragma unroll
   for (int turn = 0; turn < kTurns; ++turn) {
-    const int j = thread + turn * kThreads;
-    if (j < part.heads * half)
-      halves[turn].place = a.qkv + (part.first_head + j / half) * a.head_dim + j % half;
+    const int j = thread + turn * kAttenders;
+    first[turn] = j < a.part_heads * half ? (a.first_head + j / half) * a.head_dim + j % half : -1;
   }
-  Halves& k = halves[kTurns];
-  if (turns_key) k.place = a.qkv + (a.heads + part.kv_head) * a.head_dim + thread;
-  const auto ask = [&] {
-    bool there = true;
+  first[kTurns] = turns_key ? (a.heads + a.kv_head) * a.head_dim + thread : -1;
+  unsigned missing = 0;
 #pragma unroll
-    for (Halves& h : halves) h.ask(half, a.epoch);
+  for (int turn = 0; turn <= kTurns; ++turn) missing |= first[turn] >= 0 ? 3u << 2 * turn : 0u;
+  float low[kTurns + 1], high[kTurns + 1];
+  await_pairs<2 * (kTurns + 1)>(
+      missing, a.epoch,
+      [&](int i) {
+        int place = first[0];
 #pragma unroll
-    for (const Halves& h : halves) there = there && h.there(a.epoch);
-    return there;
-  };
-  await_all(ask, [&] {
-    const Pair* place = nullptr;
-#pragma unroll
-    for (const Halves& h : halves) {
-      if (!h.there(a.epoch)) place = h.low.epoch == a.epoch ? h.place + half : h.place;
-    }
-    await_pair(place, a.epoch);
-  });
+        for (int turn = 1; turn <= kTurns; ++turn) place = i / 2 == turn ? first[turn] : place;
+        return a.qkv + place + i % 2 * half;
+      },
+      [&](int i, float value) { (i % 2 == 0 ? low : high)[i / 2] = value; });
 #pragma unroll
   for (int turn = 0; turn < kTurns; ++turn) {
-    const int j = thread + turn * kThreads;
-    if (j >= part.heads * half) continue;
-    const int i = j % half;
-    const Rotated r = halves[turn].rotated(state.cos[i], state.sin[i]);
+    if (first[turn] < 0) continue;
+    const int j = thread + turn * kAttenders, i = j % half;
+    const Rotated r = rotate(low[turn], high[turn], state.cos[i], state.sin[i]);
     state.queries[j / half][i] = r.a;
     state.queries[j / half][i + half] = r.b;
   }
   if (!turns_key) return;
-  T* staged =
-      reinterpret_cast<T*>(a.key_region + (slot * kSliceKeys + a.position - first_key) * a.key_bytes());
-  T* stored = a.keys + a.position * a.row() + int64_t{part.kv_head} * a.padded_dim();
-  const Rotated r = k.rotated(state.cos[thread], state.sin[thread]);
-  staged[thread] = from_float<T>(r.a);
-  staged[thread + half] = from_float<T>(r.b);
-  if (part.first_head != part.kv_head * a.group()) return;  // the first part stores
-  stored[thread] = staged[thread];
-  stored[thread + half] = staged[thread + half];
+  const Rotated r = rotate(low[kTurns], high[kTurns], state.cos[thread], state.sin[thread]);
+  T* new_key = reinterpret_cast<T*>(state.new_key);
+  new_key[thread] = from_float<T>(r.a);
+  new_key[thread + half] = from_float<T>(r.b);
+  if (!a.stores) return;
+  T* stored = a.keys + a.position * a.row();
+  stored[thread] = new_key[thread];
+  stored[thread + half] = new_key[thread + half];
 }
 
 /// q * k in order of the dimensions; a key is a lane's.
@@ -185,100 +155,69 @@ __device__ __forceinline__ float score_of(const float* q, const T* key, int head
   constexpr int kVector = 16 / sizeof(T);
   float sum = 0;
   int d = 0;
-#pragma unroll 8
+#pragma unroll 4
   for (; d + kVector <= head_dim; d += kVector) {
     const uint4 packed = *reinterpret_cast<const uint4*>(key + d);
     const T* elements = reinterpret_cast<const T*>(&packed);
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) sum = fmaf(q[d + j], to_float(elements[j]), sum);
+    for (int j = 0; j < kVector; j += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(q + d + j);
+      sum = fmaf(four.x, to_float(elements[j]), sum);
+      sum = fmaf(four.y, to_float(elements[j + 1]), sum);
+      sum = fmaf(four.z, to_float(elements[j + 2]), sum);
+      sum = fmaf(four.w, to_float(elements[j + 3]), sum);
+    }
   }
   for (; d < head_dim; ++d) sum = fmaf(q[d], to_float(key[d]), sum);
   return sum;
 }
 
-/// The block's score items.
+/// The block's scores.
 template <class T>
 __device__ __forceinline__ void score_keys(const StepAttention<T>& a, StepState& state) {
-  const int h = attender() / kWarp, lane = attender() % kWarp, per_slice = a.kv_heads * a.parts();
-  const int slots = a.key_slots();
+  const int h = attender() / kWarp, lane = attender() % kWarp, slots = a.key_slots();
   int slot = 0;
-  for (int item = static_cast<int>(blockIdx.x); item < a.score_items(); item += static_cast<int>(gridDim.x)) {
-    const HeadPart part = part_of(a, item % per_slice);
-    const int first_key = item / per_slice * kSliceKeys;
-    rotate_new(a, part, first_key, slot, state);
+  for (int slice = a.worker; slice < a.key_slices(); slice += a.workers) {
+    const int position = slice * kSliceKeys + lane;
+    const T* key = reinterpret_cast<const T*>(a.key_region + (slot * kSliceKeys + lane) * a.key_bytes());
+    if (position == a.position) key = reinterpret_cast<const T*>(state.new_key);
     wait_copies<0>();
     sync_attenders();
-    if (h < part.heads && first_key + lane <= a.position) {
-      const T* key = reinterpret_cast<const T*>(a.key_region + (slot * kSliceKeys + lane) * a.key_bytes());
+    if (h < a.part_heads && position <= a.position) {
       const float score = score_of(state.queries[h], key, a.head_dim) * a.scale;
-      publish(a.scores + int64_t{part.index * kPartHeads + h} * a.context + first_key + lane, score, a.epoch);
+      publish(a.scores + int64_t{h} * a.context + position, score, a.epoch);
     }
-    sync_attenders();  // keys and queries have been read
-    const int later = item + slots * static_cast<int>(gridDim.x);
-    if (later < a.score_items()) stage_keys(a, later, slot);
-    commit_copies();
+    const int later = slice + slots * a.workers;
+    if (later < a.key_slices()) {
+      sync_attenders();  // this slot's keys have been read
+      stage_keys(a, later, slot);
+      commit_copies();
+    }
     if (++slot == slots) slot = 0;
   }
 }
 
-/// A chunk's scores for the heads of a part to w; -inf beyond the last.
-template <class T>
-__device__ __forceinline__ void await_scores(const StepAttention<T>& a, const HeadPart& part, int chunk,
-                                             float* w) {
-  const int lane = threadIdx.x % kWarp, length = min(a.position + 1 - chunk * kStepChunk, kStepChunk);
-  const Pair* scores = a.scores + int64_t{part.index} * kPartHeads * a.context + chunk * kStepChunk + lane;
-  unsigned missing = 0;  // bit 8 h + i
-#pragma unroll
-  for (int h = 0; h < kPartHeads; ++h) {
-#pragma unroll
-    for (int i = 0; i < kPairSeries; ++i) {
-      if (h < part.heads && lane + i * kWarp < length) {
-        missing |= 1u << (h * kPairSeries + i);
-      } else {
-        w[h * kWeightStride + lane + i * kWarp] = -INFINITY;
-      }
-    }
-  }
-  const auto ask = [&] {
-    Pair pairs[kPartHeads][kPairSeries];
-#pragma unroll
-    for (int h = 0; h < kPartHeads; ++h) {
-#pragma unroll
-      for (int i = 0; i < kPairSeries; ++i) {
-        if (missing >> (h * kPairSeries + i) & 1u)
-          pairs[h][i] = load_pair(scores + h * a.context + i * kWarp);
-      }
-    }
-#pragma unroll
-    for (int h = 0; h < kPartHeads; ++h) {
-#pragma unroll
-      for (int i = 0; i < kPairSeries; ++i) {
-        const unsigned bit = 1u << (h * kPairSeries + i);
-        if ((missing & bit) == 0 || pairs[h][i].epoch != a.epoch) continue;
-        w[h * kWeightStride + lane + i * kWarp] = pairs[h][i].value;
-        missing &= ~bit;
-      }
-    }
-    return missing == 0;
-  };
-  await_all(ask, [&] {
-    const int first = __ffs(static_cast<int>(missing)) - 1;
-    await_pair(scores + first / kPairSeries * a.context + first % kPairSeries * kWarp, a.epoch);
-  });
-}
-
-/// A head's scores become weights e^(score - maximum); their sum is in the order of sixteen lanes.
+/// A chunk's scores for a head as weights e^(score - maximum) in w, -inf beyond the last as 0; their sum is
+/// in the order of sixteen lanes. By one warp.
 struct ChunkSums {
   float maximum, total;
 };
-__device__ __forceinline__ ChunkSums soften_chunk(float* w) {
-  const int lane = threadIdx.x % kWarp;
+template <class T>
+__device__ __forceinline__ ChunkSums soften_chunk(const StepAttention<T>& a, int chunk, int h, float* w) {
+  const int lane = attender() % kWarp, length = a.position + 1 - chunk * kStepChunk;
+  const Pair* scores = a.scores + int64_t{h} * a.context + chunk * kStepChunk + lane;
   float score[kPairSeries], maximum = -INFINITY, total = 0;
+  unsigned missing = 0;
 #pragma unroll
   for (int i = 0; i < kPairSeries; ++i) {
-    score[i] = w[lane + i * kWarp];
-    maximum = fmaxf(maximum, score[i]);
+    score[i] = -INFINITY;
+    if (lane + i * kWarp < length) missing |= 1u << i;
   }
+  await_pairs<kPairSeries>(
+      missing, a.epoch, [&](int i) { return scores + i * kWarp; },
+      [&](int i, float value) { score[i] = value; });
+#pragma unroll
+  for (int i = 0; i < kPairSeries; ++i) maximum = fmaxf(maximum, score[i]);
 #pragma unroll
   for (int mask = kWarp / 2; mask > 0; mask /= 2)
     maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, mask));
@@ -297,106 +236,191 @@ __device__ __forceinline__ ChunkSums soften_chunk(float* w) {
   return {maximum, total};
 }
 
-/// Lane (h, d): the weighted sum of dimension d of the staged values, in order of position.
+/// A cache element as it stands, in a register of 32 bits.
+__device__ __forceinline__ uint32_t raw_of(const float* p) {
+  return __float_as_uint(*p);
+}
+__device__ __forceinline__ uint32_t raw_of(const __half* p) {
+  return *reinterpret_cast<const uint16_t*>(p);
+}
+template <class T>
+__device__ __forceinline__ float raw_to_float(uint32_t raw) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return __uint_as_float(raw);
+  } else {
+    return __half2float(__ushort_as_half(static_cast<uint16_t>(raw)));
+  }
+}
+
+/// Lane (h, d): the weighted sum of dimension d of the staged values, in order of position. A chain of fma
+/// whose operands are loaded eight positions ahead.
 template <class T>
 __device__ __forceinline__ float weighted_sum(const float* w, const T* values, int length) {
-  const float* my_w = w + threadIdx.x % kWarp / kSliceDims * kWeightStride;
-  const T* my_values = values + threadIdx.x % kSliceDims;
+  constexpr int kAhead = 8;
+  struct Operands {
+    float4 low, high;
+    uint32_t values[kAhead];
+  };
+  const auto load = [&](int p) {
+    Operands operands;
+    operands.low = *reinterpret_cast<const float4*>(w + p);
+    operands.high = *reinterpret_cast<const float4*>(w + p + 4);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) operands.values[i] = raw_of(values + (p + i) * kSliceDims);
+    return operands;
+  };
   float o = 0;
   int p = 0;
-#pragma unroll 4
-  for (; p + 4 <= length; p += 4) {
-    const float4 four = *reinterpret_cast<const float4*>(my_w + p);
-    o = fmaf(four.x, to_float(my_values[p * kSliceDims]), o);
-    o = fmaf(four.y, to_float(my_values[(p + 1) * kSliceDims]), o);
-    o = fmaf(four.z, to_float(my_values[(p + 2) * kSliceDims]), o);
-    o = fmaf(four.w, to_float(my_values[(p + 3) * kSliceDims]), o);
+  if (length >= kAhead) {
+    Operands next = load(0);
+#pragma unroll 2
+    for (; p + kAhead <= length; p += kAhead) {
+      const Operands x = next;
+      next = load(p + 2 * kAhead <= length ? p + kAhead : p);
+      o = fmaf(x.low.x, raw_to_float<T>(x.values[0]), o);
+      o = fmaf(x.low.y, raw_to_float<T>(x.values[1]), o);
+      o = fmaf(x.low.z, raw_to_float<T>(x.values[2]), o);
+      o = fmaf(x.low.w, raw_to_float<T>(x.values[3]), o);
+      o = fmaf(x.high.x, raw_to_float<T>(x.values[4]), o);
+      o = fmaf(x.high.y, raw_to_float<T>(x.values[5]), o);
+      o = fmaf(x.high.z, raw_to_float<T>(x.values[6]), o);
+      o = fmaf(x.high.w, raw_to_float<T>(x.values[7]), o);
+    }
   }
-  for (; p < length; ++p) o = fmaf(my_w[p], to_float(my_values[p * kSliceDims]), o);
+  for (; p < length; ++p) o = fmaf(w[p], raw_to_float<T>(raw_of(values + p * kSliceDims)), o);
   return o;
 }
 
-/// The chunks joined so far (attention_merge); lane (h, d).
-struct Joined {
-  float maximum = 0, total = 0, out = 0;
-
-  __device__ __forceinline__ void join(bool first, float part_maximum, float part_total, float part_out) {
-    if (first) {
-      maximum = part_maximum, total = part_total, out = part_out;
-      return;
-    }
-    const float highest = maximum > part_maximum ? maximum : part_maximum;
-    const float a = exp_exact(maximum - highest), b = exp_exact(part_maximum - highest);
-    total = fmaf(total, a, __fmul_rn(part_total, b));
-    out = fmaf(out, a, __fmul_rn(part_out, b));
-    maximum = highest;
-  }
-};
-
-/// A warp's chunk of a value item, to state.part_*.
+/// The new position's values of eight dimensions from `dim` on, into shared memory and the cache; by a warp.
 template <class T>
-__device__ __forceinline__ void sum_chunk(const StepAttention<T>& a, const HeadPart& part, int first_dim,
-                                          int chunk, int warp, StepState& state) {
-  const int lane = attender() % kWarp, in_chunk = a.position - chunk * kStepChunk;
-  auto* w = reinterpret_cast<float*>(a.key_region) + warp * kPartHeads * kWeightStride;
-  T* values = reinterpret_cast<T*>(a.value_region) + warp * kStepChunk * kSliceDims;
-  await_scores(a, part, chunk, w);
-  if (in_chunk < kStepChunk && lane < kSliceDims && first_dim + lane < a.head_dim) {
-    const Pair* v = a.qkv + (a.heads + a.kv_heads + part.kv_head) * a.head_dim + first_dim + lane;
-    Pair pair = load_pair(v);  // it came with the queries
-    while (pair.epoch != a.epoch) pair = load_pair(v);
-    const T value = from_float<T>(pair.value);
-    values[in_chunk * kSliceDims + lane] = value;
-    if (part.first_head == part.kv_head * a.group())
-      a.values[a.position * a.row() + int64_t{part.kv_head} * a.padded_dim() + first_dim + lane] = value;
-  }
-#pragma unroll 2
-  for (int h = 0; h < part.heads; ++h) {
-    const ChunkSums sums = soften_chunk(w + h * kWeightStride);  // of its own elements: no lane waits
-    if (lane != 0) continue;
-    state.part_maximum[warp][h] = sums.maximum;
-    state.part_total[warp][h] = sums.total;
-  }
-  wait_copies<0>();
-  __syncwarp();
-  state.part_out[warp][lane] = weighted_sum(w, values, min(in_chunk + 1, kStepChunk));
+__device__ __forceinline__ void take_new_value(const StepAttention<T>& a, int dim, T* place) {
+  const int lane = attender() % kWarp;
+  const bool mine = lane < kWarp / kPartHeads && dim + lane < a.head_dim;
+  const Pair* v = a.qkv + (a.heads + a.kv_heads + a.kv_head) * a.head_dim + dim + lane;
+  float value = 0;
+  await_pairs<1>(
+      mine ? 1u : 0u, a.epoch, [&](int) { return v; }, [&](int, float taken) { value = taken; });
+  if (!mine) return;
+  place[lane] = from_float<T>(value);
+  if (a.stores) a.values[a.position * a.row() + dim + lane] = place[lane];
 }
 
-/// The block's value items: a warp for each chunk, `chunk_warps` at a time; the first warp joins them in
-/// order.
+/// The block's sums over values: published for the join, or where a chunk is all there is, as they are. In
+/// the first half a warp has a head, in the second eight dimensions; then lane (h, d).
 template <class T>
 __device__ __forceinline__ void sum_values(const StepAttention<T>& a, StepState& state) {
   const int warp = attender() / kWarp, lane = attender() % kWarp;
-  const int slices = (a.head_dim + kSliceDims - 1) / kSliceDims, chunks = a.position / kStepChunk + 1;
-  const int together = a.chunk_warps();
-  bool staged = true;
-  for (int item = static_cast<int>(blockIdx.x); item < a.value_items(); item += static_cast<int>(gridDim.x)) {
-    const HeadPart part = part_of(a, item / slices);
-    const int first_dim = item % slices * kSliceDims;
-    Joined joined;
-    for (int first = 0; first < chunks; first += together) {
-      const int chunk = first + warp;
-      if (warp < together && chunk < chunks) {
-        if (!staged) {
-          stage_values(a, item, chunk, warp);
-          commit_copies();
-        }
-        sum_chunk(a, part, first_dim, chunk, warp, state);
+  constexpr int kDims = kWarp / kPartHeads;
+  const int h = lane / kDims, my_dim = warp * kDims + lane % kDims;
+  const int chunks = a.chunks(), items = chunks * a.dim_slices();
+  auto* const w = reinterpret_cast<float*>(a.key_region);
+  int slot = 0;
+  for (int item = a.worker; item < items; item += a.workers) {
+    const int chunk = item / a.dim_slices(), dim = item % a.dim_slices() * kSliceDims;
+    const int length = min(a.position + 1 - chunk * kStepChunk, kStepChunk);
+    T* values = reinterpret_cast<T*>(a.value_region + slot * kValueBytes<T>);
+    if (chunk + 1 == chunks)
+      take_new_value(a, dim + warp * kDims, values + (length - 1) * kSliceDims + warp * kDims);
+    if (warp < a.part_heads) {
+      const ChunkSums sums = soften_chunk(a, chunk, warp, w + warp * kWeightStride);
+      if (lane == 0) state.part_total[warp] = sums.total;
+      if (lane == 0 && chunks > 1 && dim == 0) {
+        Pair* const place = a.chunk_sums(chunk) + kPartHeads * a.head_dim + warp;
+        publish(place, sums.maximum, a.epoch);
+        publish(place + kPartHeads, sums.total, a.epoch);
       }
-      staged = false;
-      sync_attenders();
-      if (warp == 0) {
-        const int h = lane / kSliceDims;
-        for (int c = 0; c < min(together, chunks - first); ++c)
-          joined.join(first + c == 0, state.part_maximum[c][h], state.part_total[c][h],
-                      state.part_out[c][lane]);
-      }
-      if (first + together < chunks || item + static_cast<int>(gridDim.x) < a.value_items()) sync_attenders();
     }
-    const int h = lane / kSliceDims, d = first_dim + lane % kSliceDims;
-    if (warp == 0 && h < part.heads && d < a.head_dim) {
-      publish(a.out + (part.first_head + h) * a.head_dim + d, joined.out * __fdiv_rn(1.0f, joined.total),
-              a.epoch);
+    wait_copies<0>();
+    sync_attenders();
+    const float o = weighted_sum(w + h * kWeightStride, values + my_dim, length);
+    if (h < a.part_heads && dim + my_dim < a.head_dim) {
+      if (chunks > 1) {
+        publish(a.chunk_sums(chunk) + h * a.head_dim + dim + my_dim, o, a.epoch);
+      } else {
+        publish(a.out + (a.first_head + h) * a.head_dim + dim + my_dim,
+                o * __fdiv_rn(1.0f, state.part_total[h]), a.epoch);
+      }
+    }
+    if (item + a.workers >= items) break;
+    sync_attenders();  // weights and values have been read
+    if (const int later = item + kValueSlots<T> * a.workers; later < items) {
+      stage_values(a, later, slot);
+      commit_copies();
+    }
+    if (++slot == kValueSlots<T>) slot = 0;
+  }
+}
+
+/// What a chunk is worth in attention_merge: the state so far times `before`, the chunk's sums times
+/// `factor`.
+struct JoinFactors {
+  float before, factor, total;  ///< total: the chunk's, times factor
+};
+
+/// The factors of chunks first ... first + 31, one a lane, after chunks whose maximum is `maximum`; which
+/// becomes that of all.
+template <class T>
+__device__ __forceinline__ JoinFactors join_factors(const StepAttention<T>& a, int h, int first,
+                                                    float& maximum) {
+  const int lane = attender() % kWarp;
+  const bool is_there = first + lane < a.chunks();
+  const Pair* const place = a.chunk_sums(first + lane) + kPartHeads * a.head_dim + h;
+  float mine = -INFINITY, total = 0;
+  await_pairs<2>(
+      is_there ? 3u : 0u, a.epoch, [&](int i) { return place + i * kPartHeads; },
+      [&](int i, float value) { (i == 0 ? mine : total) = value; });
+  float highest = maximum > mine ? maximum : mine;
+#pragma unroll
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    const float other = __shfl_up_sync(0xffffffffu, highest, distance);
+    if (lane >= distance) highest = other > highest ? other : highest;
+  }
+  const float previous = __shfl_up_sync(0xffffffffu, highest, 1);
+  const float before = lane == 0 ? maximum : previous;
+  maximum = __shfl_sync(0xffffffffu, highest, kWarp - 1);
+  const float factor = exp_exact(mine - highest);
+  return {exp_exact(before - highest), factor, __fmul_rn(total, factor)};
+}
+
+/// The block's joins, each of 32 dimensions of a head, one a lane: a batch of 32 chunks is gathered by all
+/// warps and joined in order by the first.
+template <class T>
+__device__ __forceinline__ void join_chunks(const StepAttention<T>& a) {
+  constexpr int kRounds = kWarp / kAttendWarps;
+  const int warp = attender() / kWarp, lane = attender() % kWarp, chunks = a.chunks();
+  auto* const factors = reinterpret_cast<JoinFactors*>(a.key_region);
+  auto* const parts = reinterpret_cast<float*>(factors + kWarp);  // [chunk][dimension]
+  for (int item = a.worker; item < a.part_heads * a.dim_slices(); item += a.workers) {
+    const int h = item / a.dim_slices(), dim = item % a.dim_slices() * kSliceDims + lane;
+    const Pair* const place = a.chunk_sums(0) + h * a.head_dim + dim;
+    float maximum = -INFINITY, total = 0, out = 0;
+    for (int first = 0; first < chunks; first += kWarp) {
+      sync_attenders();  // the last batch, or the weights, have been read
+      unsigned missing = 0;
+#pragma unroll
+      for (int i = 0; i < kRounds; ++i) {
+        if (dim < a.head_dim && first + warp + i * kAttendWarps < chunks) missing |= 1u << i;
+      }
+      const auto chunk_of = [&](int i) { return warp + i * kAttendWarps; };
+      await_pairs<kRounds>(
+          missing, a.epoch,
+          [&](int i) { return place + int64_t{first + chunk_of(i)} * step_chunk_pairs(a.head_dim); },
+          [&](int i, float value) { parts[chunk_of(i) * kWarp + lane] = value; });
+      if (warp == 0) factors[lane] = join_factors(a, h, first, maximum);
+      sync_attenders();
+      if (warp != 0) continue;
+      const int count = min(kWarp, chunks - first);
+#pragma unroll 4
+      for (int c = 0; c < count; ++c) {
+        const JoinFactors f = factors[c];
+        const float part = parts[c * kWarp + lane];
+        const bool is_first = first + c == 0;
+        total = is_first ? f.total : fmaf(total, f.before, f.total);
+        out = is_first ? part : fmaf(out, f.before, __fmul_rn(part, f.factor));
+      }
+    }
+    if (warp == 0 && dim < a.head_dim) {
+      publish(a.out + (a.first_head + h) * a.head_dim + dim, out * __fdiv_rn(1.0f, total), a.epoch);
     }
   }
 }

@@ -3,7 +3,6 @@
 // A product of the persistent decode kernel: waits for the input vector, norms and rounds it, multiplies it
 // with the block's rows as they stand in the ring, and publishes the outputs.
 
-#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/step.cuh"
 #include "kernels/cuda/ternary.cuh"
@@ -18,6 +17,7 @@ struct StepInput {
   const float* plain;
   uint32_t epoch;
   int cols, padded;
+  double inverse_cols;
   const float* norm;  ///< may be null
   float eps;
 };
@@ -97,7 +97,7 @@ __device__ __forceinline__ Rounded round_input(const StepInput& input, StepState
     squares = 0;
 #pragma unroll
     for (int w = 0; w < kStepWarps; ++w) squares += state.squares[w];
-    const float factor = norm_factor(squares, 1.0 / static_cast<double>(input.cols), input.eps);
+    const float factor = norm_factor(squares, input.inverse_cols, input.eps);
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       x[u].x = __fmul_rn(__fmul_rn(x[u].x, factor), weight[u].x);
@@ -138,82 +138,105 @@ __device__ __forceinline__ Rounded round_input(const StepInput& input, StepState
   return round_input<kMostUnits>(input, state, q);
 }
 
-/// Sums of 16 rows: accumulator s holds codes * 4^s, so that masks do without shifts. All columns of the mma
-/// are the one token, so every lane gets whole sums of rows g and g + 8. Bound: as RowPair's of gemv.cu.
+/// A lane's part of the sums of rows g and g + 8 of a group, lane = 4 g + t: sixteenths of each tile's
+/// columns go to each t. Accumulator s holds codes * 4^s, so that masks do without shifts. Bound: as
+/// RowPair's of gemv.cu. (mma.sync has room for eight tokens; one alone fills it so badly that dp4a is
+/// faster.)
 struct GroupSums {
-  int part[4][4] = {};
+  int low[4] = {}, high[4] = {};
 
   __device__ __forceinline__ void add(uint4 w, int4 first, int4 second) {
     const int b0[4] = {first.x, first.y, first.z, first.w}, b1[4] = {second.x, second.y, second.z, second.w};
 #pragma unroll
     for (int s = 0; s < 4; ++s) {
       const uint32_t mask = 0x03030303u << 2 * s;
-      const uint32_t a[4] = {w.x & mask, w.y & mask, w.z & mask, w.w & mask};
-      mma_u8(part[s], a, b0[s], b1[s]);
+      low[s] = dot4(w.z & mask, b1[s], dot4(w.x & mask, b0[s], low[s]));
+      high[s] = dot4(w.w & mask, b1[s], dot4(w.y & mask, b0[s], high[s]));
     }
   }
   __device__ __forceinline__ void flush(int* sums) {
-    const int low = part[0][0] + (part[1][0] >> 2) + (part[2][0] >> 4) + (part[3][0] >> 6);
-    const int high = part[0][2] + (part[1][2] >> 2) + (part[2][2] >> 4) + (part[3][2] >> 6);
+    const int a = low[0] + (low[1] >> 2) + (low[2] >> 4) + (low[3] >> 6);
+    const int b = high[0] + (high[1] >> 2) + (high[2] >> 4) + (high[3] >> 6);
     const int lane = threadIdx.x % kWarp;
-    if (lane % 4 == 0) {
-      atomicAdd(sums + lane / 4, low);  // integers: the order cannot matter
-      atomicAdd(sums + 8 + lane / 4, high);
-    }
+    const bool odd = lane % 2 != 0;  // even lanes go on with row g, odd ones with row g + 8
+    int sum = (odd ? b : a) + __shfl_xor_sync(0xffffffffu, odd ? a : b, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    if (lane % 4 < 2) atomicAdd(sums + lane / 4 + (odd ? 8 : 0), sum);  // integers: the order cannot matter
     *this = GroupSums{};
   }
 };
 
-/// state.sums += the block's rows times q; every warp takes an equal run of each slot's tiles. Returns the
-/// number of slots.
-__device__ __forceinline__ int multiply_slots(int groups, int k_tiles, const uint16_t* q, WeightRing& ring,
-                                              StepState& state) {
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, tiles = groups * k_tiles;
+/// state.sums += the block's rows times q; every warp takes an equal run of each slot's tiles, loading one
+/// ahead.
+__device__ __forceinline__ void multiply_slots(const Share& groups, const uint16_t* q, WeightRing& ring,
+                                               StepState& state) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, tiles = groups.tiles();
+  const int k_tiles = groups.k_tiles;
   const auto* my_q = reinterpret_cast<const int4*>(q) + lane % 4;
-  const int fill = fill_tiles(tiles);
-  for (int first = 0; first < tiles; first += fill) {
-    const int count = min(fill, tiles - first);
+  for (int first = 0; first < tiles; first += groups.fill) {
+    const int count = min(groups.fill, tiles - first);
     const int begin = count * warp / kStepWarps, end = count * (warp + 1) / kStepWarps;
-    int group = (first + begin) / k_tiles, column = (first + begin) % k_tiles;
+    const int group = groups.group_of(first + begin);
+    int column = first + begin - group * k_tiles;
+    int* sums = state.sums + group * kTileRows;
     const auto* tile = reinterpret_cast<const uint4*>(await_slot(ring)) + begin * kTileVectors + lane;
-    GroupSums sums;
+    if (begin < end) {
+      GroupSums group_sums;
+      uint4 next_w = *tile;
+      int4 next_first = my_q[column * 8], next_second = my_q[column * 8 + 4];
 #pragma unroll 2
-    for (int i = begin; i < end; ++i, tile += kTileVectors) {
-      sums.add(*tile, my_q[column * 8], my_q[column * 8 + 4]);
-      if (++column == k_tiles) {
-        sums.flush(state.sums + group * kTileRows);
-        column = 0;
-        ++group;
+      for (int i = begin; i < end; ++i) {
+        const uint4 w = next_w;
+        const int4 q_first = next_first, q_second = next_second;
+        const bool ends = ++column == k_tiles;
+        if (ends) column = 0;
+        if (i + 1 < end) {
+          tile += kTileVectors;
+          next_w = *tile;
+          next_first = my_q[column * 8];
+          next_second = my_q[column * 8 + 4];
+        }
+        group_sums.add(w, q_first, q_second);
+        if (!ends && i + 1 < end) continue;
+        group_sums.flush(sums);
+        sums += kTileRows;
       }
     }
-    if (begin < end && column != 0) sums.flush(state.sums + group * kTileRows);
     release_slot(ring);
   }
-  return (tiles + fill - 1) / fill;
 }
 
 /// The writing warp's side of multiply_slots.
-__device__ __forceinline__ void stream_weights(const void* weights, Share groups, int k_tiles,
-                                               WeightRing& ring) {
-  const auto* source =
-      static_cast<const std::byte*>(weights) + int64_t{groups.begin} * k_tiles * kTileVectors * sizeof(uint4);
-  const int tiles = groups.count() * k_tiles, fill = tiles == 0 ? 1 : fill_tiles(tiles);
+__device__ __forceinline__ void stream_weights(const void* weights, const Share& groups, WeightRing& ring) {
   constexpr int kTileBytes = kTileVectors * static_cast<int>(sizeof(uint4));
-  for (int first = 0; first < tiles; first += fill)
-    fill_slot(ring, source + int64_t{first} * kTileBytes, min(fill, tiles - first) * kTileBytes);
+  const auto* source =
+      static_cast<const std::byte*>(weights) + int64_t{groups.begin} * groups.k_tiles * kTileBytes;
+  const int tiles = groups.tiles();
+  for (int first = 0; first < tiles; first += groups.fill)
+    fill_slot(ring, source + int64_t{first} * kTileBytes, min(groups.fill, tiles - first) * kTileBytes);
 }
 
 /// Row scales of a thread's outputs, loaded before the input is waited for.
 struct OutputScales {
   float first = 0, second = 0;
 };
-__device__ __forceinline__ OutputScales load_scales(const float* scales, Share groups, bool paired) {
+__device__ __forceinline__ OutputScales load_scales(const float* scales, const Share& groups, bool paired) {
   const int thread = threadIdx.x, rows = groups.count() * kTileRows;
   const float* block = scales + int64_t{groups.begin} * kTileRows;
   if (!paired) return {thread < rows ? __ldg(block + thread) : 0.0f, 0.0f};
   if (thread >= rows / 2) return {};
   const int gate = thread / 8 * kTileRows + thread % 8;
   return {__ldg(block + gate), __ldg(block + gate + 8)};
+}
+
+/// The value, computed here and not where it is used.
+__device__ __forceinline__ float now(float value) {
+  asm volatile("" : "+f"(value));
+  return value;
+}
+__device__ __forceinline__ Pair* now(Pair* value) {
+  asm volatile("" : "+l"(value));
+  return value;
 }
 
 /// The thread's product, and its sum back to zero; `factor` is the row's scale by the input's.
