@@ -201,19 +201,20 @@ int batch(const BatchOptions& options, const CommonOptions& common) {
 
 }  // namespace
 
-void add_batch_command(CLI::App& app, Program& program) {
+void add_batch_command(Command app, Program& program) {
   auto options = std::make_shared<BatchOptions>();
-  CLI::App& command = add_command(app, program, "batch", "Continue every prompt of a file", options, &batch);
+  const Command command =
+      add_command(app, program, "batch", "Continue every prompt of a file", options, &batch);
   command.footer(kFooter);
   command.add_option("-i,--input", options->input, "Prompts: .txt, .jsonl or .csv")
-      ->type_name("FILE")
-      ->required();
+      .type_name("FILE")
+      .required();
   command.add_option("-o,--output", options->output, "Results: .jsonl, .csv or .txt")
-      ->type_name("FILE")
-      ->required();
-  CLI::Option* resume =
+      .type_name("FILE")
+      .required();
+  const Option resume =
       command.add_flag("--resume", options->resume, "Keep the rows in the output and go on after them");
-  command.add_flag("--overwrite", options->overwrite, "Replace an output that exists")->excludes(resume);
+  command.add_flag("--overwrite", options->overwrite, "Replace an output that exists").excludes(resume);
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);
@@ -221,10 +222,9 @@ void add_batch_command(CLI::App& app, Program& program) {
   add_device_option(command, program.common);
   command.add_flag("--chat", options->chat, "Put each prompt into the chat template as the user's message");
   add_template_options(command, options->chat_template);
-  command
-      .add_option("--parallel", options->parallel, "Rows computed together; the texts do not depend on it")
-      ->check(CLI::Range(int64_t{1}, int64_t{4096}))
-      ->capture_default_str();
+  command.add_option("--parallel", options->parallel, "Rows computed together; the texts do not depend on it")
+      .between(1, 4096)
+      .show_default();
   command.add_flag("--no-bos", options->no_bos, "Do not put the model's BOS token first");
   add_generation_options(command, options->generation);
 }

@@ -169,46 +169,44 @@ int bench_targets(const TargetOptions& options, const CommonOptions& common) {
 
 constexpr int64_t kMostTokens = int64_t{1} << 24;
 
-void add_list_option(CLI::App& command, const char* name, std::vector<int64_t>& list, const char* text) {
+void add_list_option(Command command, const char* name, std::vector<int64_t>& list, const char* text) {
   command.add_option(name, list, text)
-      ->delimiter(',')
-      ->check(CLI::Range(int64_t{0}, kMostTokens))
-      ->type_name("N,...")
-      ->capture_default_str();
+      .separator(',')
+      .between(0, kMostTokens)
+      .type_name("N,...")
+      .show_default();
 }
 
-void add_run_options(CLI::App& command, BenchOptions& options) {
+void add_run_options(Command command, BenchOptions& options) {
   command.add_option("-t,--threads", options.threads, "Thread counts to measure (default: all available)")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1024))
-      ->type_name("N,...");
+      .separator(',')
+      .between(1, 1024)
+      .type_name("N,...");
   command.add_option("-r,--repeats", options.repeats, "Measurements of each test")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
+      .between(1, 1000)
+      .show_default();
   command.add_option("--warmup", options.warmup, "Runs before each measurement that do not count")
-      ->check(CLI::Range(0, 1000))
-      ->capture_default_str();
-  command.add_option("--kv", options.kv, "Type of the KV cache")
-      ->check(CLI::IsMember({"f32", "f16", "i8"}))
-      ->capture_default_str();
+      .between(0, 1000)
+      .show_default();
+  command.add_option("--kv", options.kv, "Type of the KV cache").one_of({"f32", "f16", "i8"}).show_default();
 }
 
 }  // namespace
 
-void add_bench_command(CLI::App& app, Program& program) {
+void add_bench_command(Command app, Program& program) {
   auto options = std::make_shared<BenchOptions>();
-  CLI::App& command = add_command(app, program, "bench", "Measure speed and memory", options, &bench);
+  const Command command = add_command(app, program, "bench", "Measure speed and memory", options, &bench);
   command.footer(kFooter);
-  CLI::App& tensor =
+  const Command tensor =
       add_command(command, program, "tensor", "Run a transformer layer on general tensors and count copies",
                   std::make_shared<TensorBenchOptions>(), &bench_tensor);
   auto target_options = std::make_shared<TargetOptions>();
-  CLI::App& targets =
+  const Command targets =
       add_command(command, program, "targets", "Measure the tensor core's goals, each beside its baseline",
                   target_options, &bench_targets);
   targets.add_flag("--quick", target_options->quick, "Matrices up to 256 only, fewer repetitions");
-  command.final_callback([&program, options, &tensor, &targets] {
-    if (tensor.parsed() || targets.parsed()) return;  // theirs is the action
+  command.when_chosen([&program, options, tensor, targets] {
+    if (tensor.chosen() || targets.chosen()) return;  // theirs is the action
     program.action = [&program, options] { return bench(*options, program.common); };
   });
   add_model_option(command, program.common);
@@ -219,13 +217,13 @@ void add_bench_command(CLI::App& app, Program& program) {
   add_list_option(command, "-n,--decode", options->decode, "Counts of generated tokens to measure");
   add_list_option(command, "--depth", options->depths, "Tokens in the cache before decoding");
   command.add_option("--sequences", options->sequences, "Sequences to decode at once")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1024))
-      ->type_name("N,...")
-      ->capture_default_str();
+      .separator(',')
+      .between(1, 1024)
+      .type_name("N,...")
+      .show_default();
   command.add_option("--fill-by", options->fill_by, "How the cache is filled up to the depth")
-      ->check(CLI::IsMember({"batch", "token"}))
-      ->capture_default_str();
+      .one_of({"batch", "token"})
+      .show_default();
   add_run_options(command, *options);
   command.add_flag("--exact-head", options->exact_head, "Compute all logits instead of the best: slower");
   command.add_flag("--startup", options->startup,
@@ -233,18 +231,18 @@ void add_bench_command(CLI::App& app, Program& program) {
   command.add_flag("--roofline", options->roofline,
                    "Measure memory and int8 speed before and after, and show each test's share of the bound");
   command.add_flag("--kernels", options->kernels, "Time every kernel at the model's shapes");
-  CLI::Option* const compare =
-      command.add_option("--compare", options->compare, "Compare with an earlier --json")->type_name("FILE");
+  const Option compare =
+      command.add_option("--compare", options->compare, "Compare with an earlier --json").type_name("FILE");
   command
       .add_option("--history", options->history,
                   "Compare with the median of the last ten runs like this one in a file, and add this one")
-      ->type_name("FILE")
-      ->excludes(compare);
+      .type_name("FILE")
+      .excludes(compare);
   command
       .add_option("--threshold", options->threshold,
                   "Slower by more than this many percent (default: 5) is the exit code 5")
-      ->check(CLI::Range(0.0, 100.0))
-      ->type_name("PERCENT");
+      .between_reals(0.0, 100.0)
+      .type_name("PERCENT");
 }
 
 }  // namespace bitnet::cli

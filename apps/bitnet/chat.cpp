@@ -232,10 +232,10 @@ int chat(const ChatOptions& options, const CommonOptions& common) {
 
 }  // namespace
 
-void add_chat_command(CLI::App& app, Program& program) {
+void add_chat_command(Command app, Program& program) {
   auto options = std::make_shared<ChatOptions>();
   options->generation.generate.max_tokens = 1024;  // a base model never ends by itself
-  CLI::App& command = add_command(app, program, "chat", "Talk with a model", options, &chat);
+  const Command command = add_command(app, program, "chat", "Talk with a model", options, &chat);
   command.footer(kFooter);
   add_model_option(command, program.common);
   add_threads_option(command, program.common);

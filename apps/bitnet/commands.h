@@ -1,10 +1,9 @@
 #pragma once
 
+#include "arguments.h"
 #include "common_options.h"
 
 #include <functional>
-
-#include <CLI/CLI.hpp>
 
 namespace bitnet::cli {
 
@@ -15,26 +14,26 @@ struct Program {
   std::function<int()> action;
 };
 
-void add_run_command(CLI::App& app, Program& program);
-void add_chat_command(CLI::App& app, Program& program);
-void add_batch_command(CLI::App& app, Program& program);
-void add_tokenize_command(CLI::App& app, Program& program);
-void add_inspect_command(CLI::App& app, Program& program);
-void add_info_command(CLI::App& app, Program& program);
-void add_logits_command(CLI::App& app, Program& program);
-void add_perplexity_command(CLI::App& app, Program& program);
-void add_bench_command(CLI::App& app, Program& program);
-void add_synth_command(CLI::App& app, Program& program);
-void add_convert_command(CLI::App& app, Program& program);
+void add_run_command(Command app, Program& program);
+void add_chat_command(Command app, Program& program);
+void add_batch_command(Command app, Program& program);
+void add_tokenize_command(Command app, Program& program);
+void add_inspect_command(Command app, Program& program);
+void add_info_command(Command app, Program& program);
+void add_logits_command(Command app, Program& program);
+void add_perplexity_command(Command app, Program& program);
+void add_bench_command(Command app, Program& program);
+void add_synth_command(Command app, Program& program);
+void add_convert_command(Command app, Program& program);
 
 /// A new command with --json and --verbose, whose action is body(options, common).
 template <class Options>
-CLI::App& add_command(CLI::App& app, Program& program, const char* name, const char* text,
-                      std::shared_ptr<Options> options,
-                      int (*body)(const Options& options, const CommonOptions& common)) {
-  CLI::App& command = *app.add_subcommand(name, text);
+Command add_command(Command app, Program& program, const char* name, const char* text,
+                    std::shared_ptr<Options> options,
+                    int (*body)(const Options& options, const CommonOptions& common)) {
+  const Command command = app.add_command(name, text);
   add_output_options(command, program.common);
-  command.final_callback([&program, options, body] {
+  command.when_chosen([&program, options, body] {
     program.action = [&program, options, body] { return body(*options, program.common); };
   });
   return command;

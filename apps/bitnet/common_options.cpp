@@ -39,53 +39,53 @@ std::string_view level_name(LogLevel level) {
 
 }  // namespace
 
-void add_output_options(CLI::App& command, CommonOptions& common) {
+void add_output_options(Command command, CommonOptions& common) {
   command.add_flag("--json", common.json, "Print JSON on standard output");
   command.add_flag("--verbose", common.verbose, "Show the library's log on standard error");
 }
 
-void add_model_option(CLI::App& command, CommonOptions& common) {
-  command
+Option add_model_option(Command command, CommonOptions& common) {
+  return command
       .add_option("-m,--model", common.model,
                   "A .gguf file or Hugging Face folder (default: $BITNET_MODEL, else the bundled model)")
-      ->type_name("MODEL");
+      .type_name("MODEL");
 }
 
-void add_threads_option(CLI::App& command, CommonOptions& common) {
+void add_threads_option(Command command, CommonOptions& common) {
   command.add_option("-t,--threads", common.threads, "Threads (0: all available)")
-      ->check(CLI::Range(0, kMostThreads))
-      ->type_name("N");
+      .between(0, kMostThreads)
+      .type_name("N");
 }
 
-void add_isa_option(CLI::App& command, CommonOptions& common) {
+void add_isa_option(Command command, CommonOptions& common) {
   command
       .add_option("--isa", common.isa,
                   "Kernels to use, see `bitnet info` (default: $BITNET_ISA, else the best here)")
-      ->type_name("NAME");
+      .type_name("NAME");
 }
 
-void add_sparse_option(CLI::App& command, CommonOptions& common) {
+void add_sparse_option(Command command, CommonOptions& common) {
   command.add_flag("--no-sparse", common.no_sparse,
                    "Compute what closed squared-ReLU gates would let be left out (same results, slower)");
 }
 
-void add_device_option(CLI::App& command, CommonOptions& common) {
+void add_device_option(Command command, CommonOptions& common) {
   command
       .add_option(
           "--device", common.device,
           "Where to compute: cpu, cuda, cuda:N, or auto: the first GPU if it can, unless --isa is given")
-      ->type_name("NAME")
-      ->capture_default_str();
+      .type_name("NAME")
+      .show_default();
 }
 
-void add_cache_options(CLI::App& command, CacheOptions& cache) {
+void add_cache_options(Command command, CacheOptions& cache) {
   command.add_option("--context", cache.context, "Tokens that the KV cache holds (0: the model's context)")
-      ->check(CLI::Range(int64_t{0}, kLongestContext))
-      ->type_name("N");
+      .between(0, kLongestContext)
+      .type_name("N");
   command.add_option("--kv", cache.kv, "Type of the KV cache")
-      ->check(CLI::IsMember({"f32", "f16", "i8"}))
-      ->type_name("TYPE")
-      ->capture_default_str();
+      .one_of({"f32", "f16", "i8"})
+      .type_name("TYPE")
+      .show_default();
 }
 
 void start_logging(const CommonOptions& common) {

@@ -1,13 +1,12 @@
 #pragma once
 
+#include "arguments.h"
 #include "bitnet/inference/session.h"
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
-
-#include <CLI/CLI.hpp>
 
 namespace bitnet::cli {
 
@@ -23,19 +22,19 @@ struct CommonOptions {
 };
 
 /// --json and --verbose: every command.
-void add_output_options(CLI::App& command, CommonOptions& common);
+void add_output_options(Command command, CommonOptions& common);
 /// -m
-void add_model_option(CLI::App& command, CommonOptions& common);
+Option add_model_option(Command command, CommonOptions& common);
 /// -t
-void add_threads_option(CLI::App& command, CommonOptions& common);
+void add_threads_option(Command command, CommonOptions& common);
 /// --isa
-void add_isa_option(CLI::App& command, CommonOptions& common);
+void add_isa_option(Command command, CommonOptions& common);
 
 /// --no-sparse
-void add_sparse_option(CLI::App& command, CommonOptions& common);
+void add_sparse_option(Command command, CommonOptions& common);
 
 /// --device
-void add_device_option(CLI::App& command, CommonOptions& common);
+void add_device_option(Command command, CommonOptions& common);
 
 /// --context and --kv: commands that open one session.
 struct CacheOptions {
@@ -43,7 +42,7 @@ struct CacheOptions {
   std::string kv = "f32";
   bool exact_head = false;
 };
-void add_cache_options(CLI::App& command, CacheOptions& cache);
+void add_cache_options(Command command, CacheOptions& cache);
 
 /// Turns the library's log to standard error on, if --verbose was given.
 void start_logging(const CommonOptions& common);

@@ -74,25 +74,25 @@ int convert_command(const ConvertCommandOptions& options, const CommonOptions& c
 
 }  // namespace
 
-void add_convert_command(CLI::App& app, Program& program) {
+void add_convert_command(Command app, Program& program) {
   auto options = std::make_shared<ConvertCommandOptions>();
-  CLI::App& command = add_command(app, program, "convert", "Convert between GGUF and Hugging Face folders",
-                                  options, &convert_command);
+  const Command command = add_command(
+      app, program, "convert", "Convert between GGUF and Hugging Face folders", options, &convert_command);
   command.footer(kFooter);
-  command.add_option("SOURCE", options->source, "A .gguf file or Hugging Face folder")->required();
+  command.add_option("SOURCE", options->source, "A .gguf file or Hugging Face folder").required();
   command.add_option("-o,--output", options->output, "The .gguf file or folder to write")
-      ->type_name("OUTPUT")
-      ->required();
+      .type_name("OUTPUT")
+      .required();
   command.add_option("--to", options->to, "Format of the output (default: by its extension)")
-      ->check(CLI::IsMember({"gguf", "hf"}));
+      .one_of({"gguf", "hf"});
   command
       .add_option("--type", options->linear_type,
                   "Type of the linear layers (default: i2_s, or packed in a folder)")
-      ->check(CLI::IsMember({"i2_s", "tq1_0", "tq2_0", "f16", "bf16", "f32", "packed"}));
+      .one_of({"i2_s", "tq1_0", "tq2_0", "f16", "bf16", "f32", "packed"});
   command
       .add_option("--embedding", options->embedding_type,
                   "Type of the embedding and head (default: as it is)")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0", "q6_k", "q4_0"}));
+      .one_of({"f32", "f16", "bf16", "q8_0", "q6_k", "q4_0"});
 }
 
 }  // namespace bitnet::cli

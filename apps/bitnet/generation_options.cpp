@@ -12,14 +12,14 @@
 namespace bitnet::cli {
 namespace {
 
-void add_sampler_options(CLI::App& command, GenerationOptions& options) {
+void add_sampler_options(Command command, GenerationOptions& options) {
   SamplerOptions& sampler = options.generate.sampler;
-  const auto add = [&command](const char* name, auto& value, const char* text) {
-    return command.add_option(name, value, text)->capture_default_str()->group("Sampling");
+  const auto add = [command](const char* name, auto& value, const char* text) {
+    return command.add_option(name, value, text).show_default().group("Sampling");
   };
-  CLI::Option* greedy =
-      command.add_flag("--greedy", options.greedy, "Always the most likely token")->group("Sampling");
-  add("--temp", sampler.temperature, "Temperature; 0 is greedy")->excludes(greedy);
+  const Option greedy =
+      command.add_flag("--greedy", options.greedy, "Always the most likely token").group("Sampling");
+  add("--temp", sampler.temperature, "Temperature; 0 is greedy").excludes(greedy);
   add("--top-k", sampler.top_k, "Keep the k most likely tokens (0: off)");
   add("--top-p", sampler.top_p, "Keep the most likely tokens of this total probability (1: off)");
   add("--min-p", sampler.min_p, "Drop tokens less likely than this share of the most likely (0: off)");
@@ -32,9 +32,9 @@ void add_sampler_options(CLI::App& command, GenerationOptions& options) {
   command
       .add_option("--logit-bias", options.logit_bias,
                   "Add VALUE to a token's logit (-inf forbids it); repeatable")
-      ->type_name("ID=VALUE")
-      ->allow_extra_args(false)
-      ->group("Sampling");
+      .type_name("ID=VALUE")
+      .one_at_a_time()
+      .group("Sampling");
 }
 
 std::pair<int32_t, float> parse_logit_bias(std::string_view text) {
@@ -59,16 +59,16 @@ double finite_or_zero(double value) {
 
 }  // namespace
 
-void add_generation_options(CLI::App& command, GenerationOptions& options) {
+void add_generation_options(Command command, GenerationOptions& options) {
   GenerateOptions& generate = options.generate;
   command
       .add_option("-n,--tokens", generate.max_tokens, "Tokens to generate (-1: until something else stops)")
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
-      ->type_name("N")
-      ->capture_default_str();
+      .between(-1, int64_t{1} << 40)
+      .type_name("N")
+      .show_default();
   command.add_option("--stop", generate.stop_strings, "Stop at this text, which is not printed; repeatable")
-      ->type_name("TEXT")
-      ->allow_extra_args(false);
+      .type_name("TEXT")
+      .one_at_a_time();
   command.add_flag("--ignore-eos", generate.ignore_stop_tokens, "Go on past the model's stop tokens");
   command.add_flag("--context-shift", generate.context_shift,
                    "When the context is full, forget the older half and go on");
@@ -78,15 +78,15 @@ void add_generation_options(CLI::App& command, GenerationOptions& options) {
   add_sampler_options(command, options);
 }
 
-void add_speculation_option(CLI::App& command, GenerationOptions& options) {
+void add_speculation_option(Command command, GenerationOptions& options) {
   command
       .add_option(
           "--speculate", options.generate.draft_tokens,
           "Guess up to N tokens from earlier text and check them at once (0: off); the text stays the "
           "same")
-      ->check(CLI::Range(int64_t{0}, int64_t{64}))
-      ->type_name("N")
-      ->capture_default_str();
+      .between(0, 64)
+      .type_name("N")
+      .show_default();
 }
 
 GenerateOptions resolve(const GenerationOptions& options) {
@@ -102,13 +102,13 @@ GenerateOptions resolve(const GenerationOptions& options) {
   return resolved;
 }
 
-void add_template_options(CLI::App& command, TemplateOptions& options) {
+void add_template_options(Command command, TemplateOptions& options) {
   command
       .add_option(
           "--template", options.name,
           "Chat template: bitnet, llama3, falcon3, falcon-e, chatml, llama2 or none (default: the model's)")
-      ->type_name("NAME");
-  command.add_option("--system", options.system, "System prompt")->type_name("TEXT");
+      .type_name("NAME");
+  command.add_option("--system", options.system, "System prompt").type_name("TEXT");
 }
 
 ChatTemplate choose_template(const TemplateOptions& options, const Model& model) {

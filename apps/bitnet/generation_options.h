@@ -1,13 +1,12 @@
 #pragma once
 
+#include "arguments.h"
 #include "bitnet/inference/generate.h"
 #include "common_options.h"
 #include "terminal.h"
 
 #include <string>
 #include <vector>
-
-#include <CLI/CLI.hpp>
 
 namespace bitnet::cli {
 
@@ -18,9 +17,9 @@ struct GenerationOptions {
   bool greedy = false;
   std::vector<std::string> logit_bias;  ///< ID=VALUE
 };
-void add_generation_options(CLI::App& command, GenerationOptions& options);
+void add_generation_options(Command command, GenerationOptions& options);
 /// --speculate, for commands that compute one text at a time.
-void add_speculation_option(CLI::App& command, GenerationOptions& options);
+void add_speculation_option(Command command, GenerationOptions& options);
 
 /// The options as the library takes them, checked. Throws kInvalidArgument. Call it before a model is loaded,
 /// so that a typing error costs no wait.
@@ -31,7 +30,7 @@ struct TemplateOptions {
   std::string name;
   std::string system;
 };
-void add_template_options(CLI::App& command, TemplateOptions& options);
+void add_template_options(Command command, TemplateOptions& options);
 /// The template named, else the model's. Throws kInvalidArgument on an unknown name.
 [[nodiscard]] ChatTemplate choose_template(const TemplateOptions& options, const Model& model);
 

@@ -154,9 +154,10 @@ int info(const InfoOptions&, const CommonOptions& common) {
 
 }  // namespace
 
-void add_info_command(CLI::App& app, Program& program) {
-  CLI::App& command = add_command(app, program, "info", "Show the machine, the build and the kernels chosen",
-                                  std::make_shared<InfoOptions>(), &info);
+void add_info_command(Command app, Program& program) {
+  const Command command =
+      add_command(app, program, "info", "Show the machine, the build and the kernels chosen",
+                  std::make_shared<InfoOptions>(), &info);
   command.footer(kFooter);
   add_isa_option(command, program.common);
 }

@@ -237,28 +237,29 @@ int inspect(const InspectOptions& options, const CommonOptions& common) {
 
 }  // namespace
 
-void add_inspect_command(CLI::App& app, Program& program) {
+void add_inspect_command(Command app, Program& program) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App& command = add_command(app, program, "inspect", "Show what a model file holds", options, &inspect);
+  const Command command =
+      add_command(app, program, "inspect", "Show what a model file holds", options, &inspect);
   command.footer(kFooter);
-  CLI::Option* positional =
+  const Option positional =
       command.add_option("MODEL", options->model, "A .gguf file, .safetensors file or folder");
-  add_model_option(command, program.common);
-  command.get_option("--model")->excludes(positional);
+  add_model_option(command, program.common).excludes(positional);
   add_threads_option(command, program.common);
   command.add_flag("--no-zeros", options->no_zeros,
                    "Read headers only: no zero fractions, no check of the model");
-  command
-      .add_option(
-          "--activations", options->activations,
-          "Run a text (up to the context) and show the share of closed gates and zero inputs by layer")
-      ->type_name("TEXTFILE");
+  const Option activations =
+      command
+          .add_option(
+              "--activations", options->activations,
+              "Run a text (up to the context) and show the share of closed gates and zero inputs by layer")
+          .type_name("TEXTFILE");
   command
       .add_option("--policy", options->policy,
                   "Show instead what a mixed-precision policy would make of each tensor: conservative, "
                   "balanced, aggressive or a JSON file")
-      ->type_name("POLICY")
-      ->excludes("--activations");
+      .type_name("POLICY")
+      .excludes(activations);
 }
 
 }  // namespace bitnet::cli

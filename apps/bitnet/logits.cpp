@@ -86,9 +86,9 @@ int logits(const LogitsOptions& options, const CommonOptions& common) {
 
 }  // namespace
 
-void add_logits_command(CLI::App& app, Program& program) {
+void add_logits_command(Command app, Program& program) {
   auto options = std::make_shared<LogitsOptions>();
-  CLI::App& command =
+  const Command command =
       add_command(app, program, "logits", "Write the logits of every token of a text", options, &logits);
   command.footer(kFooter);
   add_model_option(command, program.common);
@@ -99,8 +99,8 @@ void add_logits_command(CLI::App& app, Program& program) {
   add_prompt_options(command, options->prompt);
   add_cache_options(command, options->cache);
   command.add_option("-o,--output", options->output, "The file to write")
-      ->type_name("FILE.safetensors")
-      ->required();
+      .type_name("FILE.safetensors")
+      .required();
   command.add_flag("--oracle", options->oracle,
                    "Use the reference forward pass: one thread, plain loops, slow");
 }

@@ -4,7 +4,6 @@
 #include "terminal.h"
 
 #include <csignal>
-#include <sstream>
 #include <string>
 
 #include <fmt/format.h>
@@ -20,7 +19,7 @@ constexpr const char* kFooter = R"(Examples:
 
 Exit codes: 0 success, 1 failure, 2 usage, 3 invalid or corrupt input, 4 unsupported, 130 interrupted.)";
 
-void add_commands(CLI::App& app, Program& program) {
+void add_commands(Command app, Program& program) {
   add_run_command(app, program);
   add_chat_command(app, program);
   add_batch_command(app, program);
@@ -43,30 +42,23 @@ int print_version(const CommonOptions& common) {
   return kExitOk;
 }
 
-/// The command that was being read when parsing failed, for the hint.
-std::string help_command(const CLI::App& app) {
-  const auto chosen = app.get_subcommands();
-  return chosen.empty() ? "bitnet --help" : fmt::format("bitnet {} --help", chosen.front()->get_name());
-}
-
 int parse_and_act(int argc, char** argv) {
   Program program;
   bool version = false;
-  CLI::App app("BitNet b1.58 models (ternary weights, int8 activations) on the CPU, exactly.", "bitnet");
+  Arguments arguments("bitnet",
+                      "BitNet b1.58 models (ternary weights, int8 activations) on the CPU, exactly.");
+  const Command app = arguments.program();
   app.footer(kFooter);
-  app.require_subcommand(0, 1);
   app.add_flag("--version", version, "Print the version");
   add_output_options(app, program.common);
   add_commands(app, program);
   try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp& request) {
-    std::ostringstream help;
-    app.exit(request, help, help);
-    write_out(help.str());
-    return kExitOk;
-  } catch (const CLI::ParseError& error) {
-    print_error(error.what(), "see " + help_command(app));
+    if (const auto help = arguments.parse(argc, argv)) {
+      write_out(*help);
+      return kExitOk;
+    }
+  } catch (const UsageError& error) {
+    print_error(error.message, fmt::format("see {} --help", error.command));
     return kExitUsage;
   }
   if (version) return print_version(program.common);

@@ -63,10 +63,10 @@ int perplexity_command(const PerplexityOptions& options, const CommonOptions& co
 
 }  // namespace
 
-void add_perplexity_command(CLI::App& app, Program& program) {
+void add_perplexity_command(Command app, Program& program) {
   auto options = std::make_shared<PerplexityOptions>();
-  CLI::App& command = add_command(app, program, "perplexity", "Measure how well a model predicts a text",
-                                  options, &perplexity_command);
+  const Command command = add_command(app, program, "perplexity", "Measure how well a model predicts a text",
+                                      options, &perplexity_command);
   command.footer(kFooter);
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
@@ -77,8 +77,8 @@ void add_perplexity_command(CLI::App& app, Program& program) {
   add_cache_options(command, options->cache);
   command
       .add_option("--window", options->window, "Tokens in a window (default: the context less one, for BOS)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
-      ->type_name("N");
+      .between(1, int64_t{1} << 24)
+      .type_name("N");
 }
 
 }  // namespace bitnet::cli

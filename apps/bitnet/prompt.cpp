@@ -8,17 +8,15 @@
 
 namespace bitnet::cli {
 
-void add_input_options(CLI::App& command, InputOptions& options) {
-  CLI::Option* text = command.add_option_function<std::string>(
-      "-p,--prompt", [&options](const std::string& value) { options.text = value; }, "The text");
-  text->type_name("TEXT");
-  CLI::Option* file =
+void add_input_options(Command command, InputOptions& options) {
+  const Option text = command.add_option("-p,--prompt", options.text, "The text").type_name("TEXT");
+  const Option file =
       command.add_option("-f,--file", options.file, "A file with the text (-: standard input)")
-          ->type_name("FILE");
-  CLI::Option* ids = command.add_option("--ids", options.ids, "Token ids instead of text, e.g. 1,2,3");
-  ids->type_name("IDS");
-  text->excludes(file)->excludes(ids);
-  file->excludes(ids);
+          .type_name("FILE");
+  const Option ids =
+      command.add_option("--ids", options.ids, "Token ids instead of text, e.g. 1,2,3").type_name("IDS");
+  text.excludes(file).excludes(ids);
+  file.excludes(ids);
 }
 
 Input read_input(const InputOptions& options) {
@@ -35,7 +33,7 @@ Input read_input(const InputOptions& options) {
   return input;
 }
 
-void add_prompt_options(CLI::App& command, PromptOptions& options) {
+void add_prompt_options(Command command, PromptOptions& options) {
   add_input_options(command, options.input);
   command.add_flag("--no-bos", options.no_bos, "Do not put the model's BOS token first");
   command.add_flag("--parse-special", options.parse_special,

@@ -1,13 +1,12 @@
 #pragma once
 
+#include "arguments.h"
 #include "bitnet/inference/model.h"
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <CLI/CLI.hpp>
 
 namespace bitnet::cli {
 
@@ -17,7 +16,7 @@ struct InputOptions {
   std::string file;
   std::vector<std::string> ids;  ///< the words after --ids, joined before they are read
 };
-void add_input_options(CLI::App& command, InputOptions& options);
+void add_input_options(Command command, InputOptions& options);
 
 struct Input {
   std::string text;
@@ -32,7 +31,7 @@ struct PromptOptions {
   bool no_bos = false;
   bool parse_special = false;
 };
-void add_prompt_options(CLI::App& command, PromptOptions& options);
+void add_prompt_options(Command command, PromptOptions& options);
 /// read_input, less one final newline of a file or of standard input: editors and echo add it, and few
 /// prompts mean it.
 [[nodiscard]] Input read_prompt(const PromptOptions& options);

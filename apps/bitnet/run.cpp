@@ -145,9 +145,9 @@ int run(const RunOptions& options, const CommonOptions& common) {
 
 }  // namespace
 
-void add_run_command(CLI::App& app, Program& program) {
+void add_run_command(Command app, Program& program) {
   auto options = std::make_shared<RunOptions>();
-  CLI::App& command = add_command(app, program, "run", "Continue a text", options, &run);
+  const Command command = add_command(app, program, "run", "Continue a text", options, &run);
   command.footer(kFooter);
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
@@ -159,7 +159,7 @@ void add_run_command(CLI::App& app, Program& program) {
   command
       .add_option("--prompt-cache", options->prompt_cache,
                   "Keep what the prompt leaves in the KV cache in FILE, and start from it next time")
-      ->type_name("FILE");
+      .type_name("FILE");
   add_template_options(command, options->chat_template);
   add_generation_options(command, options->generation);
   add_speculation_option(command, options->generation);

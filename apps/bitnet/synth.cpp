@@ -118,18 +118,13 @@ int synth(const SynthCommandOptions& options, const CommonOptions& common) {
   return kExitOk;
 }
 
-void add_shape_options(CLI::App& command, SynthCommandOptions& options) {
-  const auto add = [&command](const char* name, std::optional<int64_t>& value, const char* text) {
-    command
-        .add_option_function<int64_t>(
-            name, [&value](const int64_t& given) { value = given; }, text)
-        ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
-        ->type_name("N")
-        ->group("Shape");
+void add_shape_options(Command command, SynthCommandOptions& options) {
+  const auto add = [command](const char* name, std::optional<int64_t>& value, const char* text) {
+    command.add_option(name, value, text).between(1, int64_t{1} << 24).type_name("N").group("Shape");
   };
   command.add_option("--arch", options.arch, "GGUF architecture")
-      ->check(CLI::IsMember({"bitnet-b1.58", "bitnet-25", "bitnet", "llama"}))
-      ->group("Shape");
+      .one_of({"bitnet-b1.58", "bitnet-25", "bitnet", "llama"})
+      .group("Shape");
   add("--hidden", options.hidden, "Hidden size");
   add("--intermediate", options.intermediate, "Size of the feed-forward layer");
   add("--layers", options.layers, "Layers");
@@ -142,27 +137,25 @@ void add_shape_options(CLI::App& command, SynthCommandOptions& options) {
 
 }  // namespace
 
-void add_synth_command(CLI::App& app, Program& program) {
+void add_synth_command(Command app, Program& program) {
   auto options = std::make_shared<SynthCommandOptions>();
-  CLI::App& command = add_command(
+  const Command command = add_command(
       app, program, "synth", "Write a model of random weights, for benchmarks and tests", options, &synth);
   command.footer(kFooter);
-  command.add_option("--preset", options->preset, "A named shape, see --list")->type_name("NAME");
+  command.add_option("--preset", options->preset, "A named shape, see --list").type_name("NAME");
   command.add_flag("--list", options->list, "List the presets");
-  command.add_option("-o,--output", options->output, "The file to write")->type_name("FILE.gguf");
-  command.add_option("--seed", options->synth.seed, "Seed of the weights")->capture_default_str();
+  command.add_option("-o,--output", options->output, "The file to write").type_name("FILE.gguf");
+  command.add_option("--seed", options->synth.seed, "Seed of the weights").show_default();
   command.add_option("--type", options->linear_type, "Type of the linear layers")
-      ->check(CLI::IsMember({"i2_s", "tq1_0", "tq2_0", "f16", "bf16", "f32"}))
-      ->capture_default_str();
+      .one_of({"i2_s", "tq1_0", "tq2_0", "f16", "bf16", "f32"})
+      .show_default();
   command.add_option("--embedding", options->embedding_type, "Type of the embedding and head")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0", "q6_k", "q4_0"}))
-      ->capture_default_str();
+      .one_of({"f32", "f16", "bf16", "q8_0", "q6_k", "q4_0"})
+      .show_default();
   command
-      .add_option_function<double>(
-          "--closed-gates",
-          [&synth_options = options->synth](const double& share) { synth_options.closed_gates = share; },
-          "Share of the squared-ReLU gates to close (default: half are), e.g. storyteller's 0.668")
-      ->type_name("SHARE");
+      .add_option("--closed-gates", options->synth.closed_gates,
+                  "Share of the squared-ReLU gates to close (default: half are), e.g. storyteller's 0.668")
+      .type_name("SHARE");
   add_shape_options(command, *options);
 }
 

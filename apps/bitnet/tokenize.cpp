@@ -90,10 +90,10 @@ int tokenize(const TokenizeOptions& options, const CommonOptions& common) {
 
 }  // namespace
 
-void add_tokenize_command(CLI::App& app, Program& program) {
+void add_tokenize_command(Command app, Program& program) {
   auto options = std::make_shared<TokenizeOptions>();
-  CLI::App& command = add_command(app, program, "tokenize",
-                                  "Show the tokens of a text, or the text of tokens", options, &tokenize);
+  const Command command = add_command(app, program, "tokenize",
+                                      "Show the tokens of a text, or the text of tokens", options, &tokenize);
   command.footer(kFooter);
   add_model_option(command, program.common);
   add_input_options(command, options->input);
