@@ -150,7 +150,8 @@ void add_simd_rows(Rows& rows, const Effort& effort) {
   };
   // Additions and products alone outrun the second cache: within the first they are shown too.
   const Tensor step = mul(randn(Shape{4096}, {.seed = 3}), 1e-3),
-               sign = where(greater(step, zeros({1})), ones({4096}), full({4096}, -1));  // so that neither overflows
+               sign = where(greater(step, zeros({1})), ones({4096}),
+                            full({4096}, -1));  // so that neither overflows
   const std::pair<const char*, std::function<void(Tensor&)>> in_place[] = {
       {"add", [&](Tensor& t) { add_(t, step); }}, {"mul", [&](Tensor& t) { mul_(t, sign); }}};
   for (const auto& [name, compute] : in_place) {
