@@ -248,6 +248,11 @@ TEST_F(Ternary, GemmHasTheScalarTablesBits) {
     for (const Epilogue epilogue : kEpilogues) expect_gemm(random, shape, 33, epilogue);
   }
   for (const Epilogue epilogue : kEpilogues) expect_gemm(random, {200, 2560}, 300, epilogue);
+  // Column tiles shared by 1 to 8 blocks of a cluster.
+  for (const int64_t cols : {130, 700, 1300, 6912}) {
+    for (const int64_t tokens : {5, 64, 129}) expect_gemm(random, {300, cols}, tokens, Epilogue::kAdd);
+  }
+  for (const Epilogue epilogue : kEpilogues) expect_gemm(random, {2560, 1300}, 40, epilogue);
   // Enough blocks for the largest tiles.
   expect_gemm(random, {2560, 130}, 900, Epilogue::kAdd);
   expect_gemm(random, {1280, 130}, 900, Epilogue::kRelu2);

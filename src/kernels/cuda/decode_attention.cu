@@ -4,6 +4,7 @@
 // and they exchange their scores through shared memory; else one block takes the slices in turn. The last to
 // finish for a slice of dimensions joins the chunks, in order.
 
+#include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/copy.cuh"
 #include "kernels/cuda/kv.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -54,29 +55,6 @@ struct Shared {
   float maximum[kHeads], total[kHeads];
   int is_last;
 };
-
-// Cluster primitives: only called where the kernel was launched with clusters.
-__device__ __forceinline__ void cluster_arrive() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
-#endif
-}
-__device__ __forceinline__ void cluster_wait() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
-#endif
-}
-/// *p in the shared memory of block `rank`.
-__device__ __forceinline__ float load_remote(const float* p, int rank) {
-  float value = *p;
-#if __CUDA_ARCH__ >= 900
-  const auto local = static_cast<uint32_t>(__cvta_generic_to_shared(p));
-  uint32_t remote;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
-  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(remote));
-#endif
-  return value;
-}
 
 /// q of the block's heads, and in the chunk with the new position its key and value, rounded as stored.
 template <class T, int kHeads>
@@ -318,7 +296,8 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeAttentionA
     cluster_wait();
     for (int i = threadIdx.x; i < kHeads * kChunk; i += kThreads) {
       const int h = i / kChunk, p = i % kChunk;
-      s.weights[h][p] = load_remote(&s.exchange[h][p % kSliceKeys], p / kSliceKeys);
+      s.weights[h][p] =
+          __uint_as_float(load_remote(remote_address(&s.exchange[h][p % kSliceKeys], p / kSliceKeys)));
     }
     cluster_arrive();
   } else {

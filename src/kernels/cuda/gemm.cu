@@ -168,7 +168,7 @@ __global__ void naive_kernel(const GemmArgs args) {
 }  // namespace
 
 bool gemm_takes_image(int64_t tokens) {
-  return device_limits().wgmma && tokens > kImageTokens / 2;
+  return device_limits().wgmma && tokens > 1;
 }
 
 void ternary_gemm(const GemmArgs& args, Stream stream) {

@@ -5,6 +5,7 @@
 // takes 64 queries of a head, a warp 16 of them, over tiles of 64 keys.
 
 #include "kernels/cuda/copy.cuh"
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
 
 #include <cuda_fp16.h>
@@ -214,6 +215,8 @@ __global__ void __launch_bounds__(kThreads, 2) mma_kernel(const PrefillAttention
     load_tile<kDim>(k, stride, first, length, stages + stage * kStageVectors);
     load_tile<kDim>(v, stride, first, length, stages + stage * kStageVectors + kStageVectors / 2);
   };
+  let_next_start();
+  wait_for_previous();
   load_stage(0, 0);
   commit_copies();
   Rows<kDim> rows;
@@ -248,7 +251,7 @@ template <int kDim>
 void run_dim(const PrefillAttentionArgs& args, Stream stream) {
   const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.tokens, kQueries)),
                   static_cast<unsigned>(args.heads.heads));
-  launch(mma_kernel<kDim>, grid, kThreads, Tile<kDim>::kSharedBytes, Start::kAfterPrevious, stream, args);
+  launch(mma_kernel<kDim>, grid, kThreads, Tile<kDim>::kSharedBytes, Start::kOverlapped, stream, args);
 }
 
 }  // namespace

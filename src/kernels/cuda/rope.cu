@@ -6,7 +6,7 @@
 namespace bitnet::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 128, kStoreThreads = 256;
 
 __global__ void rope_table_kernel(const RopeTableArgs args) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -17,28 +17,37 @@ __global__ void rope_table_kernel(const RopeTableArgs args) {
   args.sin[i] = static_cast<float>(sin(angle));
 }
 
-/// Block (token, head of q, k or v).
+/// A block takes a token, a warp a head of q, k or v at a time.
 template <class T>
-__global__ void __launch_bounds__(kThreads) rope_store_kernel(const RopeStoreArgs args) {
-  const int64_t token = blockIdx.x, head = blockIdx.y, position = args.first + token;
-  const int64_t head_dim = args.heads.head_dim, half = head_dim / 2;
-  const int64_t q_heads = args.heads.heads, kv_heads = args.heads.kv_heads;
+__global__ void __launch_bounds__(kStoreThreads) rope_store_kernel(const RopeStoreArgs args) {
+  const int64_t token = blockIdx.x, position = args.first + token;
+  const int head_dim = static_cast<int>(args.heads.head_dim), half = head_dim / 2;
+  const int q_heads = static_cast<int>(args.heads.heads), kv_heads = static_cast<int>(args.heads.kv_heads);
   const int64_t stride = kv_head_stride(head_dim);
-  float* x = args.qkv + token * args.qkv_stride + head * head_dim;
-  if (head >= q_heads + kv_heads) {
-    T* row = static_cast<T*>(args.cache.values) + (position * kv_heads + head - q_heads - kv_heads) * stride;
-    for (int64_t i = threadIdx.x; i < head_dim; i += kThreads) row[i] = from_float<T>(x[i]);
-    return;
-  }
-  T* row = static_cast<T*>(args.cache.keys) + (position * kv_heads + head - q_heads) * stride;
-  for (int64_t i = threadIdx.x; i < half; i += kThreads) {
-    const Rotated r = rotate(x[i], x[i + half], args.cos[position * half + i], args.sin[position * half + i]);
-    if (head < q_heads) {
-      x[i] = r.a;
-      x[i + half] = r.b;
-    } else {
-      row[i] = from_float<T>(r.a);
-      row[i + half] = from_float<T>(r.b);
+  const float* cos = args.cos + position * half;
+  const float* sin = args.sin + position * half;
+  T* keys = static_cast<T*>(args.cache.keys) + position * kv_heads * stride;
+  T* values = static_cast<T*>(args.cache.values) + position * kv_heads * stride;
+  let_next_start();
+  wait_for_previous();
+  for (int head = threadIdx.x / kWarp; head < q_heads + 2 * kv_heads; head += kStoreThreads / kWarp) {
+    float* x = args.qkv + token * args.qkv_stride + head * head_dim;
+    const int value = head - q_heads - kv_heads;
+    for (int i = threadIdx.x % kWarp; i < half; i += kWarp) {
+      const float a = x[i], b = x[i + half];
+      if (value >= 0) {
+        values[value * stride + i] = from_float<T>(a);
+        values[value * stride + i + half] = from_float<T>(b);
+        continue;
+      }
+      const Rotated r = rotate(a, b, cos[i], sin[i]);
+      if (head < q_heads) {
+        x[i] = r.a;
+        x[i + half] = r.b;
+      } else {
+        keys[(head - q_heads) * stride + i] = from_float<T>(r.a);
+        keys[(head - q_heads) * stride + i + half] = from_float<T>(r.b);
+      }
     }
   }
 }
@@ -76,11 +85,9 @@ void rope_table(const RopeTableArgs& args, Stream stream) {
 }
 
 void rope_store(const RopeStoreArgs& args, Stream stream) {
-  const dim3 grid(static_cast<unsigned>(args.tokens),
-                  static_cast<unsigned>(args.heads.heads + 2 * args.heads.kv_heads));
   for_kv_type(args.cache.dtype, [&](auto type) {
-    launch(rope_store_kernel<typename decltype(type)::Element>, grid, kThreads, 0, Start::kAfterPrevious,
-           stream, args);
+    launch(rope_store_kernel<typename decltype(type)::Element>, dim3(static_cast<unsigned>(args.tokens)),
+           kStoreThreads, 0, Start::kOverlapped, stream, args);
   });
 }
 

@@ -17,6 +17,8 @@ __global__ void __launch_bounds__(kThreads) quantize_kernel(const QuantizeArgs a
   __shared__ RowReduction<kThreads> reduction;
   const int64_t token = blockIdx.x;
   const int vectors = static_cast<int>(args.q_stride / 4);
+  let_next_start();
+  wait_for_previous();
   normalize_row<kThreads>(args.x + token * args.x_stride, vectors, args.cols, args.norms,
                           reinterpret_cast<const float4*>(args.norms.first), row, reduction);
   RowScale scale;
@@ -55,7 +57,7 @@ __global__ void __launch_bounds__(kThreads) glu_kernel(const GluArgs args) {
 
 void quantize(const QuantizeArgs& args, Stream stream) {
   launch(quantize_kernel, dim3(static_cast<unsigned>(args.tokens)), kThreads,
-         static_cast<size_t>(args.q_stride) * sizeof(float), Start::kAfterPrevious, stream, args);
+         static_cast<size_t>(args.q_stride) * sizeof(float), Start::kOverlapped, stream, args);
 }
 
 void embed(const EmbedArgs& args, Stream stream) {
