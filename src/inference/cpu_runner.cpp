@@ -5,6 +5,7 @@
 #include "inference/model_impl.h"
 #include "inference/prefix_cache.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace bitnet {
@@ -54,7 +55,7 @@ class CpuRunner final : public Runner {
       rows_.push_back({row.id, row.position, &static_cast<CpuCache*>(row.cache)->cache()});
     forward_.run(rows_);
   }
-  static_assert(kMaxLogits <= Head::kMaxTokens);
+  [[nodiscard]] int64_t logits_at_once() const override { return std::min(kMaxLogits, Head::kMaxTokens); }
   void logits(std::span<const int64_t> rows, std::span<float> out) override { forward_.logits(rows, out); }
   void top(std::span<const int64_t> rows, std::span<const TopQuery> queries,
            std::span<std::vector<Candidate>> out) override {

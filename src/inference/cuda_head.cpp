@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t kMost = Runner::kMaxLogits;
 static_assert(kMost <= kMostTopTokens);
+constexpr size_t kMostLogits = 16;  // rows whose logits have room at once
 
 void sort_unique(std::vector<int32_t>& ids) {
   std::sort(ids.begin(), ids.end());
@@ -36,7 +37,7 @@ CudaHead::CudaHead(const ModelConfig& config, const CudaModel& model, bool exact
     : config_(config),
       model_(model),
       exact_only_(exact_only),
-      logits_(static_cast<size_t>(kMost * config.vocab_size) * sizeof(float)),
+      logits_(kMostLogits * static_cast<size_t>(config.vocab_size) * sizeof(float)),
       scratch_(table().head_top_scratch(model.head)),
       queries_(kMost * sizeof(TopQueryRow)),
       always_(kMost * kMostTopCandidates * sizeof(int32_t)),
@@ -50,8 +51,8 @@ Norms CudaHead::norms() const {
   return {.first = model_.output_norm.as<float>(), .first_eps = config_.rms_norm_eps};
 }
 
-std::span<const float> CudaHead::logits(const float* x, int64_t stride, std::span<const int64_t> rows,
-                                        Stream stream) {
+std::span<const float> CudaHead::some_logits(const float* x, int64_t stride, std::span<const int64_t> rows,
+                                             Stream stream) {
   const auto vocab = static_cast<size_t>(config_.vocab_size);
   for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {  // runs of neighbours
     for (end = begin + 1; end < rows.size() && rows[end] == rows[end - 1] + 1;) ++end;
@@ -70,12 +71,26 @@ std::span<const float> CudaHead::logits(const float* x, int64_t stride, std::spa
   return {host_logits_.as<const float>(), count};
 }
 
+void CudaHead::logits(const float* x, int64_t stride, std::span<const int64_t> rows, std::span<float> out,
+                      Stream stream) {
+  const auto vocab = static_cast<size_t>(config_.vocab_size);
+  for (size_t done = 0; done < rows.size(); done += kMostLogits) {
+    const auto part = rows.subspan(done, std::min(rows.size() - done, kMostLogits));
+    const std::span<const float> found = some_logits(x, stride, part, stream);
+    std::copy(found.begin(), found.end(), out.begin() + static_cast<std::ptrdiff_t>(done * vocab));
+  }
+}
+
 void CudaHead::top(const float* x, int64_t stride, std::span<const int64_t> rows,
                    std::span<const TopQuery> queries, std::span<std::vector<Candidate>> out, Stream stream) {
   if (can_scan(queries) && scan(x, stride, rows, queries, out, stream)) return;
-  const std::span<const float> all = logits(x, stride, rows, stream);
   const auto vocab = static_cast<size_t>(config_.vocab_size);
-  for (size_t i = 0; i < rows.size(); ++i) choose(all.subspan(i * vocab, vocab), queries[i], out[i]);
+  for (size_t done = 0; done < rows.size(); done += kMostLogits) {
+    const auto part = rows.subspan(done, std::min(rows.size() - done, kMostLogits));
+    const std::span<const float> all = some_logits(x, stride, part, stream);
+    for (size_t i = 0; i < part.size(); ++i)
+      choose(all.subspan(i * vocab, vocab), queries[done + i], out[done + i]);
+  }
 }
 
 bool CudaHead::can_scan(std::span<const TopQuery> queries) const {

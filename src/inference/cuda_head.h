@@ -14,14 +14,17 @@ class CudaHead {
   /// `exact_only`: top() computes all logits, too.
   CudaHead(const ModelConfig& config, const CudaModel& model, bool exact_only);
 
-  /// Logits of the named rows of x, on the host until the next call; waits for the stream.
-  [[nodiscard]] std::span<const float> logits(const float* x, int64_t stride, std::span<const int64_t> rows,
-                                              Stream stream);
+  /// Logits of the named rows of x, [rows.size(), vocab_size]; waits for the stream.
+  void logits(const float* x, int64_t stride, std::span<const int64_t> rows, std::span<float> out,
+              Stream stream);
   /// As Runner::top.
   void top(const float* x, int64_t stride, std::span<const int64_t> rows, std::span<const TopQuery> queries,
            std::span<std::vector<Candidate>> out, Stream stream);
 
  private:
+  /// Logits of at most kMostLogits rows, on the host until the next call.
+  [[nodiscard]] std::span<const float> some_logits(const float* x, int64_t stride,
+                                                   std::span<const int64_t> rows, Stream stream);
   [[nodiscard]] bool can_scan(std::span<const TopQuery> queries) const;
   /// False for a row of which the bounds say too little.
   [[nodiscard]] bool scan(const float* x, int64_t stride, std::span<const int64_t> rows,

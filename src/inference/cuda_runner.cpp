@@ -61,6 +61,7 @@ class CudaRunner final : public Runner {
     return std::make_unique<CudaCache>(model_, device_, context_, kv_type_);
   }
   void run(std::span<const RunnerRow> rows) override;
+  [[nodiscard]] int64_t logits_at_once() const override { return kMaxLogits; }
   void logits(std::span<const int64_t> rows, std::span<float> out) override;
   void top(std::span<const int64_t> rows, std::span<const TopQuery> queries,
            std::span<std::vector<Candidate>> out) override;
@@ -155,9 +156,7 @@ void CudaRunner::run(std::span<const RunnerRow> rows) {
 
 void CudaRunner::logits(std::span<const int64_t> rows, std::span<float> out) {
   table().use_device(device_);
-  const std::span<const float> found =
-      head_.logits(scratch_.x.as<float>(), scratch_.hidden, rows, stream_.get());
-  std::copy(found.begin(), found.end(), out.begin());
+  head_.logits(scratch_.x.as<float>(), scratch_.hidden, rows, out, stream_.get());
 }
 
 void CudaRunner::top(std::span<const int64_t> rows, std::span<const TopQuery> queries,

@@ -172,15 +172,15 @@ struct Engine::Impl {
     wanted.clear();
   }
 
-  /// Computes the rows gathered so far; head(wanted, their rows) for at most Runner::kMaxLogits at once.
+  /// Computes the rows gathered so far; head(wanted, their rows) for as many at once as the runner takes.
   template <class ApplyHead>
   void flush(ApplyHead&& apply_head) {
     if (rows.empty()) return;
     runner->run(rows);
     for (size_t i = 0; i < rows.size(); ++i) owners[i]->position = rows[i].position + 1;
-    for (size_t done = 0; done < wanted.size(); done += Runner::kMaxLogits) {
-      const auto part =
-          std::span(wanted).subspan(done, std::min(wanted.size() - done, size_t{Runner::kMaxLogits}));
+    const auto most = static_cast<size_t>(runner->logits_at_once());
+    for (size_t done = 0; done < wanted.size(); done += most) {
+      const auto part = std::span(wanted).subspan(done, std::min(wanted.size() - done, most));
       std::array<int64_t, Runner::kMaxLogits> indices{};
       for (size_t i = 0; i < part.size(); ++i) indices[i] = part[i].row;
       apply_head(part, std::span<const int64_t>(indices).first(part.size()));

@@ -44,8 +44,9 @@ class Runner {
   [[nodiscard]] virtual std::unique_ptr<SequenceCache> make_cache() const = 0;
   /// Runs all layers for the rows, at most the batch. Afterwards their hidden states are ready for logits().
   virtual void run(std::span<const RunnerRow> rows) = 0;
-  /// The most rows of one call of logits() and top().
-  static constexpr int64_t kMaxLogits = 16;
+  /// The most rows of one call of logits() and top(), at most kMaxLogits.
+  [[nodiscard]] virtual int64_t logits_at_once() const = 0;
+  static constexpr int64_t kMaxLogits = 64;
   /// Logits of rows of the last run by index, [rows.size(), vocab_size] row-major.
   virtual void logits(std::span<const int64_t> rows, std::span<float> out) = 0;
   /// out[i] = those logits of row rows[i] that queries[i] names, and perhaps more, in order of id.

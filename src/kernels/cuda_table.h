@@ -126,7 +126,7 @@ struct Int8Copy {
   int64_t blocks;  ///< of 64 columns, a multiple of 2
 };
 
-inline constexpr int64_t kMostTopTokens = 16;
+inline constexpr int64_t kMostTopTokens = 64;
 inline constexpr int64_t kMostTopCandidates = 1023;
 
 /// Of a token of x: the `k` highest logits, beside `always` named ones that do not count.

@@ -89,7 +89,7 @@ void expect_top(const TopCandidates& found, std::span<const float> all, int32_t 
 TEST_F(TopLogits, AreThoseOfTheWholeHead) {
   Random random(4);
   for (const DType dtype : kDenseTypes) {
-    for (const int64_t tokens : {1, 3, 7, 16}) {
+    for (const int64_t tokens : {1, 3, 7, 16, 17, 32, 64}) {
       SCOPED_TRACE(std::string(to_string(dtype)) + ", " + std::to_string(tokens) + " tokens");
       const Dense dense(random, dtype, 3001, some_cols(dtype));
       const DeviceHead head(dense, dtype);

@@ -112,6 +112,49 @@ TEST_F(GpuModel, SequencesDecodedTogetherGiveTheirOwnBits) {
   EXPECT_EQ(together, alone);
 }
 
+/// As many as take the products, the attention and the head of large batches; their highest logits are those
+/// of a sequence alone.
+TEST_F(GpuModel, ManySequencesDecodedTogetherGiveTheirOwnBits) {
+  const auto model = Model::load(testing::bundled_model());
+  const auto vocab = static_cast<int32_t>(model->config().vocab_size);
+  for (const size_t count : {17, 40, 70}) {
+    Engine engine(model, on("cuda"));
+    Session alone(model, on("cuda"));
+    std::vector<Sequence> sequences;
+    std::vector<std::vector<int32_t>> prompts;
+    std::vector<Engine::Append> appends;
+    for (size_t i = 0; i < count; ++i) {
+      sequences.push_back(engine.sequence());
+      prompts.emplace_back();
+      for (size_t t = 0; t < 1 + i * 3; ++t)
+        prompts[i].push_back(static_cast<int32_t>(i * 31 + t * 7) % vocab);
+    }
+    for (size_t i = 0; i < count; ++i) appends.push_back({&sequences[i], prompts[i]});
+    engine.append(appends, Engine::Logits::kLast, [](size_t, int64_t, std::span<const float>) {});
+    const std::array next{int32_t{11}};
+    for (Engine::Append& append : appends) append.ids = next;
+    std::vector<std::vector<Candidate>> found(count);
+    const std::vector<TopQuery> queries(count, {5, {}});
+    engine.append_top(appends, queries, Engine::Logits::kLast,
+                      [&](size_t i, int64_t, std::span<const Candidate> candidates) {
+                        found[i].assign(candidates.begin(), candidates.end());
+                      });
+    for (size_t i = 0; i < count; ++i) {
+      SCOPED_TRACE(std::to_string(i) + " of " + std::to_string(count));
+      alone.truncate(0);
+      alone.append(prompts[i]);
+      const auto logits = alone.append(next);
+      ASSERT_GE(found[i].size(), 5U);
+      float highest = found[i][0].logit;
+      for (const Candidate& candidate : found[i]) {
+        EXPECT_EQ(candidate.logit, logits[static_cast<size_t>(candidate.id)]);
+        highest = std::max(highest, candidate.logit);
+      }
+      EXPECT_EQ(highest, *std::max_element(logits.begin(), logits.end()));
+    }
+  }
+}
+
 std::vector<int32_t> long_prompt(const Model& model) {
   std::vector<int32_t> ids;
   for (int32_t i = 0; i < 330; ++i) ids.push_back(i * 37 % static_cast<int32_t>(model.config().vocab_size));

@@ -109,8 +109,23 @@ struct DenseFormat<DType::kQ6_K> {
     const auto sub_scale = static_cast<float>(static_cast<int8_t>(block[192 + at / 16]));
     return __fmul_rn(__fmul_rn(f16_at(block + 208), sub_scale), static_cast<float>((low | high << 4) - 32));
   }
+  /// Eight neighbours share quarter and sub-scale; blocks are 210 bytes: 2-byte loads.
   static __device__ __forceinline__ void load8(const uint8_t* row, int64_t chunk, float (&out)[8]) {
-    load8_by_value<DenseFormat>(row, chunk, out);
+    const uint8_t* block = row + chunk / 32 * 210;
+    const int at = static_cast<int>(chunk % 32) * 8, half = at / 128, quarter = at / 32 % 4, lane = at % 32;
+    const auto* low = reinterpret_cast<const uint16_t*>(block + 64 * half + 32 * (quarter % 2) + lane);
+    const auto* high = reinterpret_cast<const uint16_t*>(block + 128 + 32 * half + lane);
+    const auto sub_scale = static_cast<float>(static_cast<int8_t>(block[192 + at / 16]));
+    const float scale = __fmul_rn(f16_at(block + 208), sub_scale);
+#pragma unroll
+    for (int pair = 0; pair < 4; ++pair) {
+      const int lows = low[pair] >> (4 * (quarter / 2)), highs = high[pair] >> (2 * quarter);
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int q = (lows >> (8 * j) & 15) | (highs >> (8 * j) & 3) << 4;
+        out[2 * pair + j] = __fmul_rn(scale, static_cast<float>(q - 32));
+      }
+    }
   }
 };
 

@@ -1,10 +1,11 @@
 // The highest logits without the others (docs/NUMERICS.md, "The head"): a scan of the int8 copy bounds every
 // logit; the k-th highest of the lower ends, taken over groups of 16 rows, is a threshold that k logits
-// reach; rows whose upper end reaches it are computed as head.cu computes them. Four kernels: split the
-// hidden states into two int8 digits, scan, select, compute.
+// reach; rows whose upper end reaches it are computed as head.cu computes them, and of those only the
+// highest are kept. Five kernels: split the hidden states into two int8 digits, scan (many tokens on sm_90:
+// head_wgmma.cu), select, compute, trim.
 
 #include "kernels/cuda/dense.cuh"
-#include "kernels/cuda/int8_tiles.cuh"
+#include "kernels/cuda/head_scan.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/norm.cuh"
@@ -15,46 +16,18 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kScanTokens = 16;  // of one scan by mma.sync
 constexpr int kSelectThreads = 1024;
-constexpr int kRescoreThreads = 128;
-constexpr int kBase = 254, kDigit = 127, kLimit = kBase * kDigit + 126;
-constexpr int kSkew =
-    64;  // bytes behind a row of digits: two rows that eight lanes read lie in different banks
-
-/// A hidden state x ~ scale (254 hi + lo), and what its logits' bounds take from it (head_activations.h).
-struct SplitState {
-  float scale, norm, slack;
-  int32_t known;
-};
-
-/// The scratch memory, [tokens] of each.
-struct Parts {
-  float* normed;   ///< [padded]
-  int8_t* digits;  ///< [2][padded + kSkew]: hi, lo
-  SplitState* states;
-  float* upper;        ///< [rows in groups]
-  float* group_lower;  ///< [groups]: the highest lower end
-  float* group_upper;  ///< [groups]
-};
-
-constexpr int64_t padded(int64_t cols) {
-  return (cols + kPad - 1) / kPad * kPad;
-}
-
-struct Args {
-  HeadTopArgs head;
-  Parts parts;
-};
-
-Parts carve(const HeadTopArgs& args) {
+constexpr int kRescoreThreads = 128, kRescoreBlocks = 16;
+HeadParts carve(const HeadTopArgs& args) {
   auto* bytes = static_cast<std::byte*>(args.scratch);
   const auto take = [&](int64_t count, int64_t size) {
     std::byte* part = bytes;
     bytes += (kMostTopTokens * count * size + 255) / 256 * 256;
     return part;
   };
-  const int64_t cols = padded(args.head.cols), groups = args.copy.groups;
-  Parts parts{};
+  const int64_t cols = padded_cols(args.head.cols), groups = args.copy.groups;
+  HeadParts parts{};
   parts.normed = reinterpret_cast<float*>(take(cols, sizeof(float)));
   parts.digits = reinterpret_cast<int8_t*>(take(2 * (cols + kSkew), 1));
   parts.states = reinterpret_cast<SplitState*>(take(1, sizeof(SplitState)));
@@ -73,10 +46,10 @@ __device__ __forceinline__ float round_up(double value) {
 }
 
 /// One block a token.
-__global__ void __launch_bounds__(kThreads) split_kernel(const Args args) {
+__global__ void __launch_bounds__(kThreads) split_kernel(const HeadScanArgs args) {
   extern __shared__ float4 row[];
   __shared__ RowReduction<kThreads> reduction;
-  const int64_t token = blockIdx.x, cols = padded(args.head.head.cols);
+  const int64_t token = blockIdx.x, cols = padded_cols(args.head.head.cols);
   const int vectors = static_cast<int>(cols / 4);
   let_next_start();
   wait_for_previous();
@@ -100,15 +73,17 @@ __global__ void __launch_bounds__(kThreads) split_kernel(const Args args) {
   const float scale = known ? __fdiv_rn(largest, static_cast<float>(kLimit)) : 1.0f;
   const double inverse = 1.0 / static_cast<double>(scale);
   double squares = 0, errors = 0;
-  int8_t* high = args.parts.digits + token * 2 * (cols + kSkew);
-  int8_t* low = high + cols + kSkew;
+  const auto digit = [&](int which, int i) -> int8_t& {
+    if (args.image) return args.parts.digits[image_quad_offset(2 * token + which, i / 4, kDigitRows) + i % 4];
+    return args.parts.digits[(2 * token + which) * (cols + kSkew) + i];
+  };
   const auto* values = reinterpret_cast<const float*>(row);
   for (int i = threadIdx.x; i < cols; i += kThreads) {
     const double value = known ? static_cast<double>(values[i]) : 0.0;
     const int q = max(-kLimit, min(kLimit, __double2int_rn(value * inverse)));
     const int hi = (q + (q < 0 ? -kDigit : kDigit)) / kBase;
-    high[i] = static_cast<int8_t>(hi);
-    low[i] = static_cast<int8_t>(q - kBase * hi);
+    digit(0, i) = static_cast<int8_t>(hi);
+    digit(1, i) = static_cast<int8_t>(q - kBase * hi);
     const double difference = value - static_cast<double>(scale) * q;
     squares = fma(value, value, squares);
     errors = fma(difference, difference, errors);
@@ -161,61 +136,27 @@ __device__ __forceinline__ void scan_group(const Int8Copy& copy, int64_t group, 
   }
 }
 
-/// The interval of a logit from its digits' sums, as HeadScan's.
-struct Interval {
-  float lower, upper;
-};
-__device__ __forceinline__ Interval interval_of(const Int8Copy& copy, int64_t row, const SplitState& state,
-                                                int hi, int lo) {
-  const float joined = fmaf(static_cast<float>(kBase), static_cast<float>(hi), static_cast<float>(lo));
-  const float y = joined * (copy.scale[row] * state.scale);
-  const float bound = copy.error[row] * state.norm + copy.norm[row] * state.slack;
-  const float slack = bound * 1.0001f + fabsf(y) * 0x1p-22f + 1e-30f;
-  return {y - slack, y + slack};
-}
-
-/// A warp takes a group of rows; digits of all tokens lie in shared memory.
+/// A warp takes a group of rows; digits of the kScanTokens tokens from kScanTokens * blockIdx.y lie in shared
+/// memory.
 template <int kTiles>
-__global__ void __launch_bounds__(kThreads, 2) scan_kernel(const Args args) {
+__global__ void __launch_bounds__(kThreads, 2) scan_kernel(const HeadScanArgs args) {
   extern __shared__ int4 shared[];
   __shared__ SplitState states[kMostTopTokens];
   const Int8Copy& copy = args.head.copy;
-  const int stride = static_cast<int>(padded(args.head.head.cols)) + kSkew;
-  const int tokens = static_cast<int>(args.head.tokens), lane = threadIdx.x % kWarp;
+  const int stride = static_cast<int>(padded_cols(args.head.head.cols)) + kSkew;
+  const int first = static_cast<int>(blockIdx.y) * kScanTokens;
   let_next_start();
   wait_for_previous();
-  const auto* digits = reinterpret_cast<const int4*>(args.parts.digits);
+  const auto* digits = reinterpret_cast<const int4*>(args.parts.digits + int64_t{2 * first} * stride);
   for (int i = threadIdx.x; i < kTiles * 8 * stride / 16; i += kThreads) shared[i] = __ldcg(digits + i);
-  if (threadIdx.x < tokens) states[threadIdx.x] = args.parts.states[threadIdx.x];
+  if (threadIdx.x < args.head.tokens) states[threadIdx.x] = args.parts.states[threadIdx.x];
   __syncthreads();
   const int64_t warps = int64_t{gridDim.x} * (kThreads / kWarp);
   for (int64_t group = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp; group < copy.groups;
        group += warps) {
     int sums[kTiles][4] = {};
     scan_group<kTiles>(copy, group, reinterpret_cast<const int8_t*>(shared), stride, sums);
-#pragma unroll
-    for (int j = 0; j < kTiles; ++j) {
-      const int token = 4 * j + lane % 4;
-      float lower = -INFINITY, upper = -INFINITY;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int64_t row = group * kInt8GroupRows + half * 8 + lane / 4;
-        if (token >= tokens || row >= args.head.head.count) continue;
-        const Interval interval =
-            interval_of(copy, row, states[token], sums[j][2 * half], sums[j][2 * half + 1]);
-        args.parts.upper[token * copy.groups * kInt8GroupRows + row] = interval.upper;
-        lower = fmaxf(lower, interval.lower);  // leaves a NaN out
-        upper = isnan(interval.upper) ? INFINITY : fmaxf(upper, interval.upper);
-      }
-#pragma unroll
-      for (int mask = 4; mask < kWarp; mask *= 2) {
-        lower = fmaxf(lower, __shfl_xor_sync(0xffffffffu, lower, mask));
-        upper = fmaxf(upper, __shfl_xor_sync(0xffffffffu, upper, mask));
-      }
-      if (lane >= 4 || token >= tokens) continue;
-      args.parts.group_lower[token * copy.groups + group] = lower;
-      args.parts.group_upper[token * copy.groups + group] = upper;
-    }
+    write_bounds<kTiles>(args, group, states, first, &sums[0][0]);
   }
 }
 
@@ -228,16 +169,17 @@ __device__ __forceinline__ float unordered(uint32_t key) {
   return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
 }
 
-/// The k-th highest of `count` values, byte by byte from the top; all threads of the block get it.
+/// The k-th highest of `count` values, byte by byte from the top; all kThreads of the block get it.
+template <int kThreads>
 __device__ float kth_highest(const float* values, int count, int k) {
   __shared__ int bins[256];
   __shared__ uint32_t chosen;
   __shared__ int left;
   uint32_t prefix = 0;
   for (int shift = 24; shift >= 0; shift -= 8) {
-    for (int i = threadIdx.x; i < 256; i += kSelectThreads) bins[i] = 0;
+    for (int i = threadIdx.x; i < 256; i += kThreads) bins[i] = 0;
     __syncthreads();
-    for (int i = threadIdx.x; i < count; i += kSelectThreads) {
+    for (int i = threadIdx.x; i < count; i += kThreads) {
       const uint32_t key = ordered(values[i]);
       if (shift == 24 || key >> (shift + 8) == prefix) atomicAdd(&bins[key >> shift & 255u], 1);
     }
@@ -282,7 +224,7 @@ __device__ float highest(const float* values, int count) {
 }
 
 /// One block a token: the threshold, and the rows that reach it behind those always wanted.
-__global__ void __launch_bounds__(kSelectThreads) select_kernel(const Args args) {
+__global__ void __launch_bounds__(kSelectThreads) select_kernel(const HeadScanArgs args) {
   __shared__ int count;
   const int64_t token = blockIdx.x;
   let_next_start();
@@ -299,7 +241,7 @@ __global__ void __launch_bounds__(kSelectThreads) select_kernel(const Args args)
   // Rows that are always wanted do not count among the k: at most `always` of the groups' highest are theirs.
   const int k = query.k + query.always;
   const float threshold = k == 1        ? highest(lower, groups)
-                          : k <= groups ? kth_highest(lower, groups, k)
+                          : k <= groups ? kth_highest<kSelectThreads>(lower, groups, k)
                                         : -INFINITY;
   __syncthreads();
   const auto take = [&](int row, float upper_end) {
@@ -335,9 +277,9 @@ __global__ void __launch_bounds__(kSelectThreads) select_kernel(const Args args)
 
 /// Logits of the candidates; a block takes one at a time: all threads decode the row, sixteen run the chains.
 template <DType kType>
-__global__ void __launch_bounds__(kRescoreThreads) rescore_kernel(const Args args) {
+__global__ void __launch_bounds__(kRescoreThreads) rescore_kernel(const HeadScanArgs args) {
   extern __shared__ float4 decoded[];
-  const int64_t token = blockIdx.y, cols = padded(args.head.head.cols);
+  const int64_t token = blockIdx.y, cols = padded_cols(args.head.head.cols);
   auto* weights = reinterpret_cast<float*>(decoded);
   float* x = weights + cols;
   const int chunks = static_cast<int>((args.head.head.cols + 15) / 16 * 2);
@@ -372,30 +314,65 @@ __global__ void __launch_bounds__(kRescoreThreads) rescore_kernel(const Args arg
   }
 }
 
+/// One block a token: drops candidates below the k-th highest logit. One that is not a number stays, and has
+/// the host compute all logits.
+__global__ void __launch_bounds__(kThreads) trim_kernel(const HeadScanArgs args) {
+  __shared__ float logits[kMostTopCandidates];
+  __shared__ int32_t ids[kMostTopCandidates];
+  __shared__ int kept;
+  let_next_start();
+  wait_for_previous();
+  TopCandidates& out = args.head.out[blockIdx.x];
+  const TopQueryRow query = args.head.queries[blockIdx.x];
+  const int count = __ldcg(&out.count), others = count - query.always;
+  // As many of the others as are always wanted may be the same rows again.
+  const int k = query.k + query.always;
+  if (count > kMostTopCandidates || others <= k) return;
+  for (int i = threadIdx.x; i < others; i += kThreads) {
+    logits[i] = __ldcg(&out.logits[query.always + i]);
+    ids[i] = __ldcg(&out.ids[query.always + i]);
+  }
+  if (threadIdx.x == 0) kept = query.always;
+  __syncthreads();
+  const float threshold = kth_highest<kThreads>(logits, others, k);
+  for (int i = threadIdx.x; i < others; i += kThreads) {
+    if (logits[i] < threshold) continue;
+    const int place = atomicAdd(&kept, 1);
+    out.ids[place] = ids[i];
+    out.logits[place] = logits[i];
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) out.count = kept;
+}
+
 template <int kTiles>
-void run_scan(const Args& args, Stream stream) {
-  const auto bytes = static_cast<size_t>(kTiles * 8 * (padded(args.head.head.cols) + kSkew));
+void run_scan(const HeadScanArgs& args, Stream stream) {
+  const auto bytes = static_cast<size_t>(kTiles * 8 * (padded_cols(args.head.head.cols) + kSkew));
   const int64_t blocks = std::min<int64_t>(ceil_div<int64_t>(args.head.copy.groups, kThreads / kWarp),
                                            int64_t{2} * device_limits().multiprocessors);
-  launch(scan_kernel<kTiles>, dim3(static_cast<unsigned>(blocks)), kThreads, bytes, Start::kOverlapped,
-         stream, args);
+  const dim3 grid(static_cast<unsigned>(blocks),
+                  static_cast<unsigned>(ceil_div<int64_t>(args.head.tokens, kScanTokens)));
+  launch(scan_kernel<kTiles>, grid, kThreads, bytes, Start::kOverlapped, stream, args);
 }
 
 }  // namespace
 
 size_t head_top_scratch(const DenseRows& head) {
-  const int64_t cols = padded(head.cols), groups = ceil_div(head.count, kInt8GroupRows);
+  const int64_t cols = padded_cols(head.cols), groups = ceil_div(head.count, kInt8GroupRows);
   const int64_t token = cols * 4 + 2 * (cols + kSkew) + static_cast<int64_t>(sizeof(SplitState)) +
                         groups * (kInt8GroupRows + 2) * 4;
   return static_cast<size_t>(kMostTopTokens * token + 6 * 256);
 }
 
 void head_top(const HeadTopArgs& head, Stream stream) {
-  const Args args{head, carve(head)};
-  const auto row_bytes = static_cast<size_t>(padded(head.head.cols)) * sizeof(float);
+  const bool image = device_limits().wgmma && head.tokens > kScanTokens;
+  const HeadScanArgs args{head, carve(head), image};
+  const auto row_bytes = static_cast<size_t>(padded_cols(head.head.cols)) * sizeof(float);
   const auto tokens = static_cast<unsigned>(head.tokens);
   launch(split_kernel, dim3(tokens), kThreads, row_bytes, Start::kOverlapped, stream, args);
-  if (head.tokens <= 4) {
+  if (image) {
+    wgmma_head_scan(args, stream);
+  } else if (head.tokens <= 4) {
     run_scan<1>(args, stream);
   } else if (head.tokens <= 8) {
     run_scan<2>(args, stream);
@@ -403,12 +380,13 @@ void head_top(const HeadTopArgs& head, Stream stream) {
     run_scan<4>(args, stream);
   }
   launch(select_kernel, dim3(tokens), kSelectThreads, 0, Start::kOverlapped, stream, args);
-  const auto blocks =
-      static_cast<unsigned>(std::max<int64_t>(4 * device_limits().multiprocessors / head.tokens, 1));
+  const auto blocks = static_cast<unsigned>(
+      std::max<int64_t>(4 * device_limits().multiprocessors / head.tokens, kRescoreBlocks));
   for_dense_type(head.head.dtype, [&](auto type) {
     launch(rescore_kernel<decltype(type)::kType>, dim3(blocks, tokens), kRescoreThreads, 2 * row_bytes,
            Start::kOverlapped, stream, args);
   });
+  launch(trim_kernel, dim3(tokens), kThreads, 0, Start::kOverlapped, stream, args);
 }
 
 }  // namespace bitnet::cuda
