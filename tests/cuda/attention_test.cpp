@@ -4,8 +4,10 @@
 #include "bitnet/core/memory.h"
 #include "cuda_test.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <string>
 
 namespace bitnet::cuda {
 namespace {
@@ -153,46 +155,63 @@ constexpr AttentionCase kCases[] = {
     {2, 1, 128, 1300, DType::kF16}, {8, 1, 128, 1024, DType::kF32}, {1, 1, 2, 200, DType::kF32},
 };
 
+/// The new token of `row_count` sequences that are all alike.
+void expect_decode(Random& random, const AttentionCase& shape, int32_t row_count) {
+  SCOPED_TRACE("length " + std::to_string(shape.length) + ", head_dim " + std::to_string(shape.head_dim) +
+               ", rows " + std::to_string(row_count));
+  Problem problem(random, shape, 1);
+  std::vector<float> all_qkv;
+  for (int32_t r = 0; r < row_count; ++r)
+    all_qkv.insert(all_qkv.end(), problem.qkv.begin(), problem.qkv.end());
+  const DeviceBuffer qkv = to_device(all_qkv), cos = to_device(problem.cos), sin = to_device(problem.sin);
+  const DeviceBuffer keys = problem.device_cache(problem.keys), values = problem.device_cache(problem.values);
+  std::vector<DecodeRow> host_rows;
+  for (int32_t r = 0; r < row_count; ++r)
+    host_rows.push_back({keys.data(), values.data(), r, static_cast<int32_t>(shape.length)});
+  const DeviceBuffer rows = to_device(host_rows);
+  const int64_t heads_in_fours = shape.kv_heads * ((shape.heads / shape.kv_heads + 3) / 4 * 4);
+  const int64_t chunks = shape.length / kernels::kAttentionChunk + 1;
+  const DeviceBuffer partial = filled<float>(row_count * heads_in_fours * (chunks + 2) * kDecodePartial);
+  const DeviceBuffer arrived = filled<int32_t>(row_count * heads_in_fours * 8),
+                     out = filled<float>(row_count * problem.q_size);
+  const auto attend = [&](Stream stream) {
+    table().decode_attention({.qkv = qkv.as<float>(),
+                              .qkv_stride = problem.row(),
+                              .rows = rows.as<DecodeRow>(),
+                              .row_count = row_count,
+                              .kv_type = shape.kv_type,
+                              .layer = 0,
+                              .heads = {shape.heads, shape.kv_heads, shape.head_dim},
+                              .cos = cos.as<float>(),
+                              .sin = sin.as<float>(),
+                              .scale = problem.scale(),
+                              .max_chunks = chunks + 1,
+                              .partial_chunks = chunks + 2,
+                              .partial = partial.as<float>(),
+                              .arrived = arrived.as<int32_t>(),
+                              .out = out.as<float>(),
+                              .out_stride = problem.q_size},
+                             stream);
+  };
+  run(attend);
+  const std::vector<float> first = to_host<float>(out);
+  run(attend);
+  EXPECT_EQ(to_host<float>(out), first);  // the counters are zero again, and the order is fixed
+  problem.store_new();
+  const std::vector<float> expected = problem.attend_all();
+  for (int32_t r = 0; r < row_count; ++r) {
+    const auto found = std::span(first).subspan(static_cast<size_t>(r * problem.q_size), expected.size());
+    EXPECT_TRUE(std::equal(found.begin(), found.end(), expected.begin(), expected.end())) << "row " << r;
+  }
+  expect_cache(problem, keys, values);
+}
+
+/// Few rows: a cluster of blocks for each; many: a block.
 TEST_F(Attention, DecodeHasTheScalarTablesBits) {
   Random random(1);
-  for (const AttentionCase shape : kCases) {
-    Problem problem(random, shape, 1);
-    const DeviceBuffer qkv = to_device(problem.qkv), cos = to_device(problem.cos),
-                       sin = to_device(problem.sin);
-    const DeviceBuffer keys = problem.device_cache(problem.keys),
-                       values = problem.device_cache(problem.values);
-    const DeviceBuffer rows = to_device(
-        std::vector<DecodeRow>{{keys.data(), values.data(), 0, static_cast<int32_t>(shape.length)}});
-    const int64_t heads_in_fours = shape.kv_heads * ((shape.heads / shape.kv_heads + 3) / 4 * 4);
-    const int64_t chunks = shape.length / kernels::kAttentionChunk + 1;
-    const DeviceBuffer partial = filled<float>(heads_in_fours * (chunks + 2) * kDecodePartial);
-    const DeviceBuffer arrived = filled<int32_t>(heads_in_fours * 8), out = filled<float>(problem.q_size);
-    const auto attend = [&](Stream stream) {
-      table().decode_attention({.qkv = qkv.as<float>(),
-                                .qkv_stride = problem.row(),
-                                .rows = rows.as<DecodeRow>(),
-                                .row_count = 1,
-                                .kv_type = shape.kv_type,
-                                .layer = 0,
-                                .heads = {shape.heads, shape.kv_heads, shape.head_dim},
-                                .cos = cos.as<float>(),
-                                .sin = sin.as<float>(),
-                                .scale = problem.scale(),
-                                .max_chunks = chunks + 1,
-                                .partial_chunks = chunks + 2,
-                                .partial = partial.as<float>(),
-                                .arrived = arrived.as<int32_t>(),
-                                .out = out.as<float>(),
-                                .out_stride = problem.q_size},
-                               stream);
-    };
-    run(attend);
-    const std::vector<float> first = to_host<float>(out);
-    run(attend);
-    EXPECT_EQ(to_host<float>(out), first);  // the counters are zero again, and the order is fixed
-    problem.store_new();
-    EXPECT_EQ(first, problem.attend_all()) << "length " << shape.length << ", head_dim " << shape.head_dim;
-    expect_cache(problem, keys, values);
+  for (const AttentionCase& shape : kCases) {
+    expect_decode(random, shape, 1);
+    expect_decode(random, shape, 70);
   }
 }
 

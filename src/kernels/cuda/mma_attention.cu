@@ -2,7 +2,8 @@
 // are f16 as they stand; queries and weights are the sum of two f16 each, so that what is lost is about 2^-22
 // of a factor, not 2^-11. Not the bits of attention_chunk (docs/NUMERICS.md): another order of sums. A
 // query's result depends on nothing but its own row and the cache: not on the tile it falls into. A block
-// takes 64 queries of a head, a warp 16 of them, over tiles of 64 keys.
+// takes 64 queries of a head, over tiles of 64 keys; two warps share 16 queries, one takes the even tiles of
+// the cache, the other the odd ones.
 
 #include "kernels/cuda/copy.cuh"
 #include "kernels/cuda/device.cuh"
@@ -13,7 +14,9 @@
 namespace bitnet::cuda {
 namespace {
 
-constexpr int kQueries = 64, kKeys = 64, kThreads = 128;
+constexpr int kQueries = 64, kKeys = 64, kThreads = 256;
+constexpr int kQueryWarps = kQueries / 16, kTilesTogether = 2;
+static_assert(kThreads / 32 == kQueryWarps * kTilesTogether);
 constexpr int kKeyTiles = kKeys / 8;
 
 template <int kDim>
@@ -21,7 +24,9 @@ struct Tile {
   static constexpr int kVectors = kDim / 8;  ///< of 16 bytes in a row
   static constexpr int kBytes = kKeys * kDim * 2;
   static constexpr int kSteps = kDim / 16;
-  static constexpr size_t kSharedBytes = 4 * size_t{kBytes};  ///< two stages of keys and of values
+  static constexpr int kVectorCount = kBytes / 16;
+  /// Two stages of keys and of values.
+  static constexpr size_t kSharedBytes = 4 * size_t{kTilesTogether} * kBytes;
 };
 
 /// Eight rows of the same vector lie in different banks.
@@ -65,14 +70,14 @@ __device__ __forceinline__ void split(float a, float b, uint32_t& high, uint32_t
 }
 
 template <int kDim>
-__device__ __forceinline__ void load_tile(const __half* source, int64_t stride, int64_t first, int64_t length,
-                                          uint4* tile) {
+__device__ __forceinline__ void load_tiles(const __half* source, int64_t stride, int64_t first,
+                                           int64_t length, uint4* tiles) {
   constexpr int kVectors = Tile<kDim>::kVectors;
 #pragma unroll 4
-  for (int i = threadIdx.x; i < kKeys * kVectors; i += kThreads) {
+  for (int i = threadIdx.x; i < kTilesTogether * kKeys * kVectors; i += kThreads) {
     const int row = i / kVectors, vector = i % kVectors;
     const bool valid = first + row < length;
-    copy_async(tile + swizzled<kDim>(row, vector), source + (valid ? first + row : 0) * stride + vector * 8,
+    copy_async(tiles + swizzled<kDim>(row, vector), source + (valid ? first + row : 0) * stride + vector * 8,
                valid);
   }
 }
@@ -133,7 +138,9 @@ __device__ __forceinline__ void soften(float (&scores)[kKeyTiles][4], Rows<kDim>
       highest = fmaxf(highest, fmaxf(scores[n][2 * side], scores[n][2 * side + 1]));
     highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 1));
     highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 2));
-    const float keep = exp2f(rows.maximum[side] - highest);
+    // A query that sees none of its tiles yet has no maximum.
+    const float base = highest == -INFINITY ? 0.0f : highest;
+    const float keep = exp2f(rows.maximum[side] - base);
     rows.maximum[side] = highest;
     rows.total[side] *= keep;
 #pragma unroll
@@ -146,7 +153,7 @@ __device__ __forceinline__ void soften(float (&scores)[kKeyTiles][4], Rows<kDim>
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         float& score = scores[n][2 * side + i];
-        score = exp2f(score - highest);
+        score = exp2f(score - base);
         rows.total[side] += score;
       }
     }
@@ -198,22 +205,57 @@ __device__ __forceinline__ void write_rows(const PrefillAttentionArgs& args, int
   }
 }
 
+/// The odd tiles' state joins the even ones', through shared memory that nothing else is in any more.
 template <int kDim>
-__global__ void __launch_bounds__(kThreads, 2) mma_kernel(const PrefillAttentionArgs args) {
-  extern __shared__ uint4 stages[];
-  constexpr int kStageVectors = 2 * Tile<kDim>::kBytes / 16;
+__device__ __forceinline__ void join_tiles(Rows<kDim>& rows, float4* shared) {
+  constexpr int kStateVectors = kDim / 8 + 1;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int64_t head = blockIdx.y, kv_head = head / (args.heads.heads / args.heads.kv_heads);
+  float4* mine = shared + warp % kQueryWarps * kStateVectors * 32 + lane;
+  if (warp >= kQueryWarps) {
+#pragma unroll
+    for (int n = 0; n < kDim / 8; ++n)
+      mine[n * 32] = make_float4(rows.out[n][0], rows.out[n][1], rows.out[n][2], rows.out[n][3]);
+    mine[kDim / 8 * 32] = make_float4(rows.maximum[0], rows.maximum[1], rows.total[0], rows.total[1]);
+  }
+  __syncthreads();
+  if (warp >= kQueryWarps) return;
+  const float4 other = mine[kDim / 8 * 32];
+  const float maximum[2] = {other.x, other.y}, total[2] = {other.z, other.w};
+  float keep[2], add[2];
+#pragma unroll
+  for (int side = 0; side < 2; ++side) {
+    const float highest = fmaxf(rows.maximum[side], maximum[side]);  // key 0 is in an even tile: not -inf
+    keep[side] = exp2f(rows.maximum[side] - highest);
+    add[side] = exp2f(maximum[side] - highest);
+    rows.total[side] = fmaf(rows.total[side], keep[side], __fmul_rn(total[side], add[side]));
+  }
+#pragma unroll
+  for (int n = 0; n < kDim / 8; ++n) {
+    const float4 o = mine[n * 32];
+    const float odd[4] = {o.x, o.y, o.z, o.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      rows.out[n][i] = fmaf(rows.out[n][i], keep[i / 2], __fmul_rn(odd[i], add[i / 2]));
+  }
+}
+
+/// Grid: (heads, tiles of queries).
+template <int kDim>
+__global__ void __launch_bounds__(kThreads, 1) mma_kernel(const PrefillAttentionArgs args) {
+  extern __shared__ uint4 stages[];
+  constexpr int kTileVectors = Tile<kDim>::kVectorCount, kHalf = kTilesTogether * kTileVectors;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, my_tile = warp / kQueryWarps;
+  const int64_t head = blockIdx.x, kv_head = head / (args.heads.heads / args.heads.kv_heads);
   // The last queries see the most keys: they start first.
-  const int64_t block_token = int64_t{gridDim.x - 1 - blockIdx.x} * kQueries,
-                first_token = block_token + warp * 16;
+  const int64_t block_token = int64_t{gridDim.y - 1 - blockIdx.y} * kQueries,
+                first_token = block_token + warp % kQueryWarps * 16;
   const int64_t length = args.first + min(block_token + kQueries, args.tokens);
   const int64_t stride = args.heads.kv_heads * int64_t{kDim};
   const auto* k = static_cast<const __half*>(args.cache.keys) + kv_head * kDim;
   const auto* v = static_cast<const __half*>(args.cache.values) + kv_head * kDim;
   const auto load_stage = [&](int64_t first, int stage) {
-    load_tile<kDim>(k, stride, first, length, stages + stage * kStageVectors);
-    load_tile<kDim>(v, stride, first, length, stages + stage * kStageVectors + kStageVectors / 2);
+    load_tiles<kDim>(k, stride, first, length, stages + stage * 2 * kHalf);
+    load_tiles<kDim>(v, stride, first, length, stages + stage * 2 * kHalf + kHalf);
   };
   let_next_start();
   wait_for_previous();
@@ -222,35 +264,40 @@ __global__ void __launch_bounds__(kThreads, 2) mma_kernel(const PrefillAttention
   Rows<kDim> rows;
   load_queries<kDim>(args, head, first_token, args.scale * 1.44269504f, rows);
   int stage = 0;
-  for (int64_t first = 0; first < length; first += kKeys, stage ^= 1) {
-    if (first + kKeys < length) load_stage(first + kKeys, stage ^ 1);
+  for (int64_t begin = 0; begin < length; begin += kTilesTogether * kKeys, stage ^= 1) {
+    if (begin + kTilesTogether * kKeys < length) load_stage(begin + kTilesTogether * kKeys, stage ^ 1);
     commit_copies();
     wait_copies<1>();
     __syncthreads();
-    const uint4* keys = stages + stage * kStageVectors;
-    float scores[kKeyTiles][4] = {};
-    score_tile<kDim>(rows, keys, scores);
-    const int64_t first_query = args.first + first_token + lane / 4;
-    if (first + kKeys - 1 > args.first + first_token) {  // some query of the warp does not see all
+    const int64_t first = begin + my_tile * kKeys, first_query = args.first + first_token;
+    if (first < first_query + 16) {  // some query of the warp sees some key
+      const uint4* keys = stages + stage * 2 * kHalf + my_tile * kTileVectors;
+      float scores[kKeyTiles][4] = {};
+      score_tile<kDim>(rows, keys, scores);
+      if (first + kKeys - 1 > first_query) {  // and some does not see all
 #pragma unroll
-      for (int n = 0; n < kKeyTiles; ++n) {
+        for (int n = 0; n < kKeyTiles; ++n) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          if (first + n * 8 + lane % 4 * 2 + i % 2 > first_query + i / 2 * 8) scores[n][i] = -INFINITY;
+          for (int i = 0; i < 4; ++i) {
+            if (first + n * 8 + lane % 4 * 2 + i % 2 > first_query + lane / 4 + i / 2 * 8)
+              scores[n][i] = -INFINITY;
+          }
         }
       }
+      soften<kDim>(scores, rows);
+      add_values<kDim>(scores, keys + kHalf, rows);
     }
-    soften<kDim>(scores, rows);
-    add_values<kDim>(scores, keys + kStageVectors / 2, rows);
     __syncthreads();  // the stage is free
   }
-  write_rows<kDim>(args, head, first_token, rows);
+  wait_copies<0>();
+  join_tiles<kDim>(rows, reinterpret_cast<float4*>(stages));
+  if (my_tile == 0) write_rows<kDim>(args, head, first_token, rows);
 }
 
 template <int kDim>
 void run_dim(const PrefillAttentionArgs& args, Stream stream) {
-  const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.tokens, kQueries)),
-                  static_cast<unsigned>(args.heads.heads));
+  const dim3 grid(static_cast<unsigned>(args.heads.heads),
+                  static_cast<unsigned>(ceil_div<int64_t>(args.tokens, kQueries)));
   launch(mma_kernel<kDim>, grid, kThreads, Tile<kDim>::kSharedBytes, Start::kOverlapped, stream, args);
 }
 

@@ -17,6 +17,12 @@ __global__ void __launch_bounds__(kThreads) quantize_kernel(const QuantizeArgs a
   __shared__ RowReduction<kThreads> reduction;
   const int64_t token = blockIdx.x;
   const int vectors = static_cast<int>(args.q_stride / 4);
+  // Weights of norms pass through the L2 cache once a layer: they travel while the kernel in front runs.
+  constexpr int kLine = 32;  // floats
+  const int line = static_cast<int>(threadIdx.x) * kLine;
+  if (blockIdx.x == 0 && args.norms.first != nullptr) {
+    for (int i = line; i < args.q_stride; i += kThreads * kLine) prefetch(args.norms.first + i);
+  }
   let_next_start();
   wait_for_previous();
   normalize_row<kThreads>(args.x + token * args.x_stride, vectors, args.cols, args.norms,

@@ -1,0 +1,235 @@
+// Decode attention of many sequences, and of any number where the GPU has no clusters: a block takes a whole
+// chunk of one key head, staged in parts. A thread has a key, and then an element of the result: the chains
+// of fma are those of decode_attention.cu. The last block of a row and key head joins the chunks, in order.
+
+#include "kernels/cuda/copy.cuh"
+#include "kernels/cuda/decode_attention.cuh"
+#include "kernels/cuda/launch.cuh"
+
+#include <algorithm>
+
+namespace bitnet::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kMostPart = 128, kLeastPart = kWarp;
+constexpr size_t kGoodSharedBytes = 72 * 1024;  // three blocks on a multiprocessor
+
+/// Shared memory: `positions` keys, and as many values.
+struct Parts {
+  int positions;
+  size_t bytes;
+};
+template <class T>
+Parts parts_of(int64_t head_dim) {
+  const size_t row = static_cast<size_t>(kv_head_stride(head_dim)) * sizeof(T);
+  Parts parts{kMostPart, 0};
+  for (;; parts.positions /= 2) {
+    parts.bytes = static_cast<size_t>(parts.positions) * (2 * row + kVectorBytes);
+    if (parts.bytes <= kGoodSharedBytes || parts.positions == kLeastPart) return parts;
+  }
+}
+
+struct Args {
+  DecodeAttentionArgs attention;
+  int part;  ///< positions staged at once
+};
+
+/// Starts copying rows [begin, begin + part) of the chunk's keys or values that older kernels have stored.
+template <class T>
+__device__ void stage(const Task<T>& task, const T* rows, int begin, int part, int row_bytes,
+                      std::byte* staging) {
+  const int vectors = task.padded_dim() * static_cast<int>(sizeof(T)) / kVectorBytes;
+  const int count = min(part, task.length - begin) * vectors;
+  for (int i = threadIdx.x; i < count; i += kThreads) {
+    const int row = i / vectors, vector = i % vectors, position = task.chunk_begin + begin + row;
+    if (position == task.position) continue;
+    const auto* source = reinterpret_cast<const std::byte*>(rows + position * task.stride);
+    copy_async(staging + row * row_bytes + vector * kVectorBytes, source + vector * kVectorBytes, true);
+  }
+  commit_copies();
+}
+
+/// Puts the new position's row among the staged ones.
+template <class T>
+__device__ void place_new(const Task<T>& task, const float* row, int begin, int part, int row_bytes,
+                          std::byte* staging) {
+  const int at = task.length - 1 - begin;
+  if (!task.has_new || at < 0 || at >= part) return;
+  T* staged = reinterpret_cast<T*>(staging + at * row_bytes);
+  for (int i = threadIdx.x; i < task.head_dim; i += kThreads) staged[i] = from_float<T>(row[i]);
+}
+
+/// Scores of positions [begin, begin + part), -inf where they are not seen.
+template <class T, int kHeads>
+__device__ void score_part(const DecodeAttentionArgs& args, const Task<T>& task, int begin, int part,
+                           const std::byte* staging, AttentionState<kHeads>& s) {
+  constexpr int kVector = kVectorBytes / sizeof(T);
+  const int at = static_cast<int>(threadIdx.x) % part;
+  const bool seen = begin + at < task.length;
+  const T* key = reinterpret_cast<const T*>(staging + at * task.key_bytes());
+  for (int h = static_cast<int>(threadIdx.x) / part; h < kHeads; h += kThreads / part) {
+    float sum = 0;
+    if (seen) {
+      int d = 0;
+#pragma unroll 4
+      for (; d + kVector <= task.head_dim; d += kVector) {
+        const uint4 packed = *reinterpret_cast<const uint4*>(key + d);
+        const T* elements = reinterpret_cast<const T*>(&packed);
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) sum = fmaf(s.q[h][d + j], to_float(elements[j]), sum);
+      }
+      for (; d < task.head_dim; ++d) sum = fmaf(s.q[h][d], to_float(key[d]), sum);
+    }
+    s.weights[h][begin + at] = seen ? sum * args.scale : -INFINITY;
+  }
+}
+
+/// out[n] += weights times values of [begin, begin + part), in order of position: element n kThreads +
+/// threadIdx.x of [kHeads][head_dim].
+template <class T, int kHeads>
+__device__ void add_part(const Task<T>& task, int begin, int part, const std::byte* staging,
+                         const AttentionState<kHeads>& s, float (&out)[kHeads]) {
+  const T* values = reinterpret_cast<const T*>(staging);
+  const int stride = task.padded_dim(), count = min(part, task.length - begin);
+#pragma unroll
+  for (int n = 0; n < kHeads; ++n) {
+    const int i = n * kThreads + static_cast<int>(threadIdx.x), h = i / task.head_dim, d = i % task.head_dim;
+    if (h >= kHeads) break;
+#pragma unroll 8
+    for (int p = 0; p < count; ++p)
+      out[n] = fmaf(s.weights[h][begin + p], to_float(values[p * stride + d]), out[n]);
+  }
+}
+
+/// Where a chunk leaves its elements, maxima and totals: [kHeads][head_dim], [kHeads], [kHeads].
+template <int kHeads>
+__device__ float* partial_of(const DecodeAttentionArgs& args, int chunk) {
+  const int64_t block = int64_t{blockIdx.z} * gridDim.y + blockIdx.y;
+  return args.partial + (block * args.partial_chunks + chunk) * (kHeads * kDecodePartial);
+}
+static_assert(kDecodePartial >= kMaxHeadDim + 2);
+
+/// Whether all other chunks of the row and key head have left their parts.
+template <int kHeads>
+__device__ bool all_arrived(const DecodeAttentionArgs& args, int chunks, AttentionState<kHeads>& s) {
+  constexpr int kCounters = 8;  // that a row and key head has
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int32_t* arrived = args.arrived + (int64_t{blockIdx.z} * gridDim.y + blockIdx.y) * kCounters;
+    s.is_last = atomicAdd(arrived, 1) == chunks - 1;
+    if (s.is_last) *arrived = 0;
+  }
+  __syncthreads();
+  __threadfence();
+  return s.is_last;
+}
+
+/// Writes the result of this thread's elements: of the only chunk, or of all joined by the last block.
+template <class T, int kHeads>
+__device__ void finish(const DecodeAttentionArgs& args, const Task<T>& task, int row, int chunk,
+                       AttentionState<kHeads>& s, const float (&sums)[kHeads]) {
+  const int chunks = task.position / kChunk + 1, elements = kHeads * task.head_dim;
+  float* out = args.out + row * args.out_stride + int64_t{task.first_head} * task.head_dim;
+  float* partial = partial_of<kHeads>(args, chunk);
+#pragma unroll
+  for (int n = 0; n < kHeads; ++n) {
+    const int i = n * kThreads + static_cast<int>(threadIdx.x), h = i / task.head_dim;
+    if (i >= task.heads * task.head_dim) break;
+    if (chunks == 1) {
+      out[i] = sums[n] * __fdiv_rn(1.0f, s.total[h]);
+    } else {
+      partial[i] = sums[n];
+    }
+  }
+  if (chunks == 1) return;
+  if (threadIdx.x < kHeads) {
+    partial[elements + threadIdx.x] = s.maximum[threadIdx.x];
+    partial[elements + kHeads + threadIdx.x] = s.total[threadIdx.x];
+  }
+  if (!all_arrived(args, chunks, s)) return;
+  for (int i = threadIdx.x; i < task.heads * task.head_dim; i += kThreads) {
+    const int h = i / task.head_dim;
+    Joined joined;
+#pragma unroll 4
+    for (int c = 0; c < chunks; ++c) {
+      const float* part = partial_of<kHeads>(args, c);
+      joined.add(c == 0, __ldcg(part + elements + h), __ldcg(part + elements + kHeads + h), __ldcg(part + i));
+    }
+    out[i] = joined.result();
+  }
+}
+
+/// Grid: (chunks, parts of a key head's query heads x key heads, rows).
+template <class T, int kHeads>
+__global__ void __launch_bounds__(kThreads) batch_kernel(const Args args) {
+  extern __shared__ uint4 dynamic[];
+  __shared__ AttentionState<kHeads> s;
+  const int chunk = static_cast<int>(blockIdx.x), part = args.part;
+  const DecodeRow row = args.attention.rows[blockIdx.z];
+  const Task<T> task = make_task<T, kHeads>(args.attention, row, chunk, true);
+  auto* const keys = reinterpret_cast<std::byte*>(dynamic);
+  std::byte* const values = keys + part * task.key_bytes();
+  const int value_bytes = task.padded_dim() * static_cast<int>(sizeof(T));
+  if (task.length > 0) {  // what older kernels stored can travel while the one in front still runs
+    stage(task, task.keys, 0, part, task.key_bytes(), keys);
+    stage(task, task.values, 0, part, value_bytes, values);
+  }
+  let_next_start();
+  wait_for_previous();
+  if (task.length <= 0) return;
+  rotate_new(args.attention, task, s);
+  for (int begin = 0; begin < kChunk; begin += part) {
+    if (begin > 0 && begin < task.length) {
+      __syncthreads();  // the part before has been read
+      stage(task, task.keys, begin, part, task.key_bytes(), keys);
+    }
+    wait_copies<0>();
+    __syncthreads();  // also behind rotate_new
+    place_new(task, s.new_k, begin, part, task.key_bytes(), keys);
+    __syncthreads();
+    score_part(args.attention, task, begin, part, keys, s);
+  }
+  __syncthreads();
+  softmax(s);
+  float sums[kHeads] = {};
+  for (int begin = 0; begin < task.length; begin += part) {
+    if (begin > 0) {
+      __syncthreads();
+      stage(task, task.values, begin, part, value_bytes, values);
+      wait_copies<0>();
+    }
+    __syncthreads();
+    place_new(task, s.new_v, begin, part, value_bytes, values);
+    __syncthreads();
+    add_part(task, begin, part, values, s, sums);
+  }
+  finish(args.attention, task, row.row, chunk, s, sums);
+}
+
+template <class T, int kHeads>
+void run_heads(const DecodeAttentionArgs& args, Stream stream) {
+  const Parts parts = parts_of<T>(args.heads.head_dim);
+  const int64_t group = args.heads.heads / args.heads.kv_heads;
+  const dim3 grid(static_cast<unsigned>(args.max_chunks),
+                  static_cast<unsigned>(args.heads.kv_heads * ceil_div<int64_t>(group, kHeads)),
+                  static_cast<unsigned>(args.row_count));
+  launch(batch_kernel<T, kHeads>, grid, kThreads, parts.bytes, Start::kOverlapped, stream,
+         {args, parts.positions});
+}
+
+}  // namespace
+
+void batch_attention(const DecodeAttentionArgs& args, Stream stream) {
+  for_kv_type(args.kv_type, [&](auto type) {
+    using T = typename decltype(type)::Element;
+    if (args.heads.heads == args.heads.kv_heads) {
+      run_heads<T, 1>(args, stream);
+    } else {
+      run_heads<T, 4>(args, stream);
+    }
+  });
+}
+
+}  // namespace bitnet::cuda

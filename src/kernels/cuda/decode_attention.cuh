@@ -1,0 +1,147 @@
+#pragma once
+
+// What the two kernels of decode attention (decode_attention.cu, batch_attention.cu) share.
+
+#include "kernels/cuda/kv.cuh"
+#include "kernels/cuda_table.h"
+
+namespace bitnet::cuda {
+
+inline constexpr int kChunk = kernels::kAttentionChunk;
+inline constexpr int kVectorBytes = 16;
+
+/// What a block works on, and the sizes that follow from head_dim.
+template <class T>
+struct Task {
+  const float* qkv;
+  T* keys;  ///< of this layer and key head; positions are `stride` elements apart
+  T* values;
+  int64_t stride;
+  int position, chunk_begin, length;  ///< length: positions of the chunk that are seen
+  int kv_head, first_head, heads;
+  int head_dim;
+  bool has_new, stores;
+
+  [[nodiscard]] __device__ int padded_dim() const { return static_cast<int>(kv_head_stride(head_dim)); }
+  /// Bytes of a key in shared memory: one vector more than it has, so that 8 lanes meet all banks once.
+  [[nodiscard]] __device__ int key_bytes() const {
+    return padded_dim() * static_cast<int>(sizeof(T)) + kVectorBytes;
+  }
+};
+
+/// Query heads, their weights in a chunk, and the new position's key and value.
+template <int kHeads>
+struct AttentionState {
+  float q[kHeads][kMaxHeadDim];
+  float weights[kHeads][kChunk];  ///< scores, and then e^(score - maximum)
+  float new_k[kMaxHeadDim], new_v[kMaxHeadDim];
+  float maximum[kHeads], total[kHeads];
+  int is_last;
+};
+
+/// q of the block's heads, and in the chunk with the new position its key and value, rounded as stored.
+template <class T, int kHeads>
+__device__ void rotate_new(const DecodeAttentionArgs& args, const Task<T>& task, AttentionState<kHeads>& s) {
+  const int half = task.head_dim / 2;
+  const float* cos = args.cos + int64_t{task.position} * half;
+  const float* sin = args.sin + int64_t{task.position} * half;
+  const float* k = task.qkv + (args.heads.heads + task.kv_head) * task.head_dim;
+  const float* v = k + args.heads.kv_heads * task.head_dim;
+  for (int j = threadIdx.x; j < kHeads * half; j += static_cast<int>(blockDim.x)) {
+    const int h = j / half, i = j % half;
+    const float* q = task.qkv + int64_t{task.first_head + min(h, task.heads - 1)} * task.head_dim;
+    const Rotated r = rotate(__ldcg(q + i), __ldcg(q + i + half), cos[i], sin[i]);
+    s.q[h][i] = r.a;
+    s.q[h][i + half] = r.b;
+  }
+  if (!task.has_new) return;
+  const int64_t row = task.position * task.stride;
+  for (int i = threadIdx.x; i < half; i += static_cast<int>(blockDim.x)) {
+    const Rotated r = rotate(__ldcg(k + i), __ldcg(k + i + half), cos[i], sin[i]);
+    const T key[2] = {from_float<T>(r.a), from_float<T>(r.b)};
+    const T value[2] = {from_float<T>(__ldcg(v + i)), from_float<T>(__ldcg(v + i + half))};
+#pragma unroll
+    for (int side = 0; side < 2; ++side) {
+      const int e = i + side * half;
+      s.new_k[e] = to_float(key[side]);
+      s.new_v[e] = to_float(value[side]);
+      if (!task.stores) continue;
+      task.keys[row + e] = key[side];
+      task.values[row + e] = value[side];
+    }
+  }
+}
+
+/// The chunk's weights, their maximum, and their sum in the order of sixteen lanes; a warp for a head.
+template <int kHeads>
+__device__ void softmax(AttentionState<kHeads>& s) {
+  const int lane = threadIdx.x % kWarp;
+  for (int h = threadIdx.x / kWarp; h < kHeads; h += static_cast<int>(blockDim.x) / kWarp) {
+    float* w = s.weights[h];
+    float maximum = w[lane];
+#pragma unroll
+    for (int i = 1; i < kChunk / kWarp; ++i) maximum = fmaxf(maximum, w[lane + i * kWarp]);
+#pragma unroll
+    for (int mask = kWarp / 2; mask > 0; mask /= 2)
+      maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, mask));
+#pragma unroll
+    for (int i = 0; i < kChunk / kWarp; ++i) w[lane + i * kWarp] = exp_exact(w[lane + i * kWarp] - maximum);
+    __syncwarp();
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < kChunk / 16; ++i) sum += w[16 * i + lane % 16];
+#pragma unroll
+    for (int mask = 8; mask > 0; mask /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
+    if (lane == 0) {
+      s.maximum[h] = maximum;
+      s.total[h] = sum;
+    }
+  }
+}
+
+/// Joins a chunk's (maximum, total, o) to what the chunks before it gave (attention_merge).
+struct Joined {
+  float maximum = 0, total = 0, o = 0;
+
+  __device__ __forceinline__ void add(bool first, float part_maximum, float part_total, float part_o) {
+    const float highest = first ? part_maximum : maximum > part_maximum ? maximum : part_maximum;
+    if (first) {
+      total = part_total;
+      o = part_o;
+    } else {
+      const float a = exp_exact(maximum - highest), b = exp_exact(part_maximum - highest);
+      total = fmaf(total, a, __fmul_rn(part_total, b));
+      o = fmaf(o, a, __fmul_rn(part_o, b));
+    }
+    maximum = highest;
+  }
+  [[nodiscard]] __device__ __forceinline__ float result() const { return o * __fdiv_rn(1.0f, total); }
+};
+
+/// Of the block (., part of a key head's query heads x key head, row).
+template <class T, int kHeads>
+__device__ Task<T> make_task(const DecodeAttentionArgs& args, const DecodeRow& row, int chunk, bool stores) {
+  const int group = static_cast<int>(args.heads.heads / args.heads.kv_heads);
+  const int parts = (group + kHeads - 1) / kHeads, part = static_cast<int>(blockIdx.y) % parts;
+  Task<T> task;
+  task.head_dim = static_cast<int>(args.heads.head_dim);
+  task.kv_head = static_cast<int>(blockIdx.y) / parts;
+  task.first_head = task.kv_head * group + part * kHeads;
+  task.heads = min(kHeads, group - part * kHeads);
+  task.qkv = args.qkv + row.row * args.qkv_stride;
+  task.stride = args.heads.kv_heads * task.padded_dim();
+  const int64_t offset = args.layer + int64_t{task.kv_head} * task.padded_dim();
+  task.keys = static_cast<T*>(row.keys) + offset;
+  task.values = static_cast<T*>(row.values) + offset;
+  task.position = row.position;
+  task.chunk_begin = chunk * kChunk;
+  task.length = min(task.position + 1 - task.chunk_begin, kChunk);
+  task.has_new = task.position < task.chunk_begin + kChunk;
+  task.stores = stores && part == 0;
+  return task;
+}
+
+/// Where many rows give enough blocks of a whole chunk each.
+void batch_attention(const DecodeAttentionArgs& args, Stream stream);
+
+}  // namespace bitnet::cuda
