@@ -121,7 +121,9 @@ int bench(const BenchOptions& options, const CommonOptions& common) {
   if (options.startup) json["startup"] = std::move(startup);
   if (options.kernels) {
     json["kernels"] = Json::array();
-    for (const int threads : thread_counts) {
+    const bool on_gpu = json["isa"] == "cuda";
+    if (on_gpu) json["kernels"] = measure_cuda_kernel_rows(*model, options, common.device);
+    for (const int threads : on_gpu ? std::vector<int>() : thread_counts) {
       for (Json& row : measure_kernel_rows(*model, options, threads, common.isa))
         json["kernels"].push_back(std::move(row));
     }

@@ -1,5 +1,7 @@
 #include "bench_bound.h"
 
+#include "bitnet/inference/cuda_speed.h"
+
 #include <algorithm>
 
 namespace bitnet::cli {
@@ -50,8 +52,9 @@ void add_bound(Json& row, const BenchTest& test, const BenchWork& work, const Js
                   {"share", row["tokens_per_second"]["median"].get<double>() / bound}};
 }
 
-Json measure_kernel_rows(const Model& model, const BenchOptions& options, int threads,
-                         const std::string& isa) {
+namespace {
+
+KernelShapes shapes_of(const Model& model, const BenchOptions& options) {
   const ModelConfig& config = model.config();
   KernelShapes shapes;
   shapes.hidden = config.hidden_size;
@@ -64,16 +67,48 @@ Json measure_kernel_rows(const Model& model, const BenchOptions& options, int th
   shapes.kv = *dtype_from_name(options.kv);
   shapes.relu2 = config.activation == Activation::kRelu2;
   shapes.cold_bytes = std::min(shapes.cold_bytes, model.decode_bytes());
+  return shapes;
+}
+
+Json describe_kernel(const KernelSpeed& speed, int threads) {
+  return {{"kernel", speed.kernel},
+          {"shape", speed.shape},
+          {"tokens", speed.tokens},
+          {"threads", threads},
+          {"seconds", speed.seconds},
+          {"gop_per_second", speed.operations / speed.seconds * 1e-9},
+          {"gb_per_second", speed.bytes / speed.seconds * 1e-9}};
+}
+
+}  // namespace
+
+Json measure_kernel_rows(const Model& model, const BenchOptions& options, int threads,
+                         const std::string& isa) {
   Json rows = Json::array();
-  for (const KernelSpeed& speed : measure_kernels(shapes, threads, isa)) {
-    rows.push_back({{"kernel", speed.kernel},
-                    {"shape", speed.shape},
-                    {"tokens", speed.tokens},
-                    {"threads", threads},
-                    {"seconds", speed.seconds},
-                    {"gop_per_second", speed.operations / speed.seconds * 1e-9},
-                    {"gb_per_second", speed.bytes / speed.seconds * 1e-9}});
+  for (const KernelSpeed& speed : measure_kernels(shapes_of(model, options), threads, isa))
+    rows.push_back(describe_kernel(speed, threads));
+  return rows;
+}
+
+Json measure_cuda_kernel_rows(const Model& model, const BenchOptions& options, const std::string& device) {
+  const CudaBound bound = measure_cuda_bound(device);
+  Json rows = Json::array();
+  for (const KernelSpeed& speed : measure_cuda_kernels(shapes_of(model, options), device)) {
+    rows.push_back(describe_kernel(speed, 1));
+    const double read = speed.bytes / speed.seconds / bound.read_bytes_per_second;
+    const double int8 = speed.operations / speed.seconds / bound.int8_operations_per_second;
+    rows.back()["bound"] = {{"by", read >= int8 ? "read" : "int8"}, {"share", std::max(read, int8)}};
   }
+  rows.push_back(describe_kernel({.kernel = "cuda read",
+                                  .shape = "1 GiB",
+                                  .seconds = 0x1p30 / bound.read_bytes_per_second,
+                                  .bytes = 0x1p30},
+                                 1));
+  rows.push_back(describe_kernel({.kernel = "cuda int8",
+                                  .shape = "on registers",
+                                  .seconds = 1e12 / bound.int8_operations_per_second,
+                                  .operations = 1e12},
+                                 1));
   return rows;
 }
 

@@ -24,5 +24,9 @@ void add_bound(Json& row, const BenchTest& test, const BenchWork& work, const Js
 /// {"kernel", "shape", "tokens", "threads", "seconds", "gop_per_second", "gb_per_second"}.
 [[nodiscard]] Json measure_kernel_rows(const Model& model, const BenchOptions& options, int threads,
                                        const std::string& isa);
+/// The same of the GPU's products, with "bound": {"by": "read" or "int8", "share"}; the last two are the
+/// walls themselves.
+[[nodiscard]] Json measure_cuda_kernel_rows(const Model& model, const BenchOptions& options,
+                                            const std::string& device);
 
 }  // namespace bitnet::cli

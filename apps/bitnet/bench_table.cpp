@@ -65,13 +65,19 @@ std::string startup_table(const Json& rows) {
 
 std::string kernel_table(const Json& rows) {
   const auto rate = [](double value) { return value > 0 ? fmt::format("{:.1f}", value) : std::string("-"); };
+  const auto share = [](const Json& row) {
+    return row.contains("bound")
+               ? fmt::format("  {:>5.1f} % of {}", row["bound"]["share"].get<double>() * 100,
+                             text_of(row["bound"], "by"))
+               : std::string();
+  };
   std::string text = fmt::format("{:<18} {:<20} {:>6} {:>7} {:>12} {:>10} {:>10}\n", "kernel", "shape",
                                  "tokens", "threads", "us", "GOP/s", "GB/s");
   for (const Json& row : rows) {
-    text += fmt::format("{:<18} {:<20} {:>6} {:>7} {:>12.2f} {:>10} {:>10}\n", text_of(row, "kernel"),
+    text += fmt::format("{:<18} {:<20} {:>6} {:>7} {:>12.2f} {:>10} {:>10}{}\n", text_of(row, "kernel"),
                         text_of(row, "shape"), row["tokens"].get<int64_t>(), row["threads"].get<int>(),
                         row["seconds"].get<double>() * 1e6, rate(row["gop_per_second"]),
-                        rate(row["gb_per_second"]));
+                        rate(row["gb_per_second"]), share(row));
   }
   return text;
 }

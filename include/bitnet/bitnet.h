@@ -10,6 +10,7 @@
 #include "bitnet/core/mapped_file.h"
 #include "bitnet/core/memory.h"
 #include "bitnet/core/thread_pool.h"
+#include "bitnet/inference/cuda_speed.h"
 #include "bitnet/inference/engine.h"
 #include "bitnet/inference/generate.h"
 #include "bitnet/inference/model.h"

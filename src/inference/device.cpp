@@ -19,23 +19,6 @@ namespace {
 
 constexpr std::string_view kCuda = "cuda";
 
-/// N of "cuda" (0) or "cuda:N".
-int cuda_index(std::string_view name) {
-  std::string_view rest = name.substr(kCuda.size());
-  if (rest.empty()) return 0;
-  int index = -1;
-  if (rest.front() == ':') {
-    rest.remove_prefix(1);
-    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), index);
-    if (error != std::errc() || end != rest.data() + rest.size()) index = -1;
-  }
-  if (index < 0) {
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("'{}' names no device", name),
-                "use cpu, auto, cuda or cuda:N");
-  }
-  return index;
-}
-
 /// Why GPU `index` cannot run the model; empty if it can.
 std::string cuda_reason(const Model::Impl& model, const SessionOptions& options, int index) {
   const CudaDevices found = cuda_devices();
@@ -55,6 +38,22 @@ std::string auto_reason(const Model::Impl& model, const SessionOptions& options)
 
 }  // namespace
 
+int cuda_index(std::string_view name) {
+  if (name == kCuda || name == "auto") return 0;
+  int index = -1;
+  if (name.starts_with(kCuda) && name[kCuda.size()] == ':') {
+    std::string_view rest = name.substr(kCuda.size());
+    rest.remove_prefix(1);
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), index);
+    if (error != std::errc() || end != rest.data() + rest.size()) index = -1;
+  }
+  if (index < 0) {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("'{}' names no device", name),
+                "use cpu, auto, cuda or cuda:N");
+  }
+  return index;
+}
+
 std::unique_ptr<Runner> make_runner(const Model::Impl& model, const SessionOptions& options,
                                     int64_t context) {
   const std::string& name = options.device;
@@ -64,10 +63,6 @@ std::unique_ptr<Runner> make_runner(const Model::Impl& model, const SessionOptio
     if (reason.empty()) return make_cuda_runner(model, options, context, 0);
     log_message(LogLevel::kInfo, fmt::format("device auto: the processor, because {}", reason));
     return make_cpu_runner(model, options, context);
-  }
-  if (!name.starts_with(kCuda)) {
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("'{}' names no device", name),
-                "use cpu, auto, cuda or cuda:N");
   }
   const int index = cuda_index(name);
   if (!options.isa.empty()) {

@@ -4,6 +4,7 @@
 #include "inference/runner.h"
 
 #include <memory>
+#include <string_view>
 
 namespace bitnet {
 
@@ -12,5 +13,8 @@ namespace bitnet {
 /// the processor.
 [[nodiscard]] std::unique_ptr<Runner> make_runner(const Model::Impl& model, const SessionOptions& options,
                                                   int64_t context);
+
+/// N of "cuda:N"; 0 of "cuda" and "auto". Throws kInvalidArgument on another name.
+[[nodiscard]] int cuda_index(std::string_view name);
 
 }  // namespace bitnet

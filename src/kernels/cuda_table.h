@@ -327,6 +327,11 @@ struct Table {
   void (*decode_step)(const StepArgs& args, Stream stream);
   void (*shift)(const ShiftArgs& args, Stream stream);
   void (*glu)(const GluArgs& args, Stream stream);
+
+  // The walls, for measurements; `out` is a word that is hardly ever written.
+  void (*read_memory)(const void* data, size_t bytes, uint32_t* out, Stream stream);
+  /// int8 products from registers and shared memory alone; returns how many operations it queues.
+  double (*int8_peak)(uint32_t* out, Stream stream);
 };
 
 /// Throws kUnsupported where this build has no CUDA.

@@ -2,6 +2,7 @@
 
 #include "bitnet/core/error.h"
 #include "bitnet/core/log.h"
+#include "bitnet/inference/cuda_speed.h"
 #include "bitnet/inference/session.h"
 #include "cuda_test.h"
 #include "inference/fixtures.h"
@@ -53,6 +54,34 @@ TEST_F(Device, AutoTakesTheProcessorAndSaysWhy) {
   } else {
     EXPECT_EQ(session.isa(), "cuda");
   }
+}
+
+TEST(CudaSpeed, NamesAndMissingGpusAreErrors) {
+  const auto error_of = [](const char* device) {
+    try {
+      (void)measure_cuda_bound(device);
+    } catch (const Error& error) {
+      EXPECT_FALSE(error.hint().empty()) << error.what();
+      return error.code();
+    }
+    return ErrorCode::kInternal;
+  };
+  EXPECT_EQ(error_of("cpu"), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(error_of("cuda:63"), ErrorCode::kUnsupported);
+}
+
+TEST(CudaSpeed, MeasuresEveryProductOnce) {
+  if (cuda_devices().devices.empty()) GTEST_SKIP() << cuda_devices().reason;
+  const CudaBound bound = measure_cuda_bound();
+  EXPECT_GT(bound.read_bytes_per_second, 1e10);
+  EXPECT_GT(bound.int8_operations_per_second, 1e12);
+  KernelShapes shapes;
+  shapes.hidden = 200, shapes.intermediate = 300, shapes.heads = 4, shapes.kv_heads = 2, shapes.head_dim = 50;
+  shapes.vocab = 10, shapes.cold_bytes = 0;
+  shapes.tokens = {1, 33};
+  const std::vector<KernelSpeed> speeds = measure_cuda_kernels(shapes);
+  EXPECT_EQ(speeds.size(), 7U * 3);  // seven matrices: one token; 33 tokens, and their rounding
+  for (const KernelSpeed& speed : speeds) EXPECT_GT(speed.seconds, 0) << speed.kernel << " " << speed.shape;
 }
 
 }  // namespace

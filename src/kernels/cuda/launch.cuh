@@ -110,5 +110,8 @@ size_t step_exchange_bytes(const StepArgs& args);
 void decode_step(const StepArgs& args, Stream stream);
 void shift(const ShiftArgs& args, Stream stream);
 void glu(const GluArgs& args, Stream stream);
+void read_memory(const void* data, size_t bytes, uint32_t* out, Stream stream);
+double int8_peak(uint32_t* out, Stream stream);
+double wgmma_peak(uint32_t* out, Stream stream);  // where device_limits().wgmma
 
 }  // namespace bitnet::cuda

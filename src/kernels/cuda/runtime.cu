@@ -168,6 +168,8 @@ const Table& table() {
       .decode_step = decode_step,
       .shift = shift,
       .glu = glu,
+      .read_memory = read_memory,
+      .int8_peak = int8_peak,
   };
   return functions;
 }
