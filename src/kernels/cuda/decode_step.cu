@@ -194,15 +194,17 @@ template <class T>
 __device__ __forceinline__ void run_attention(const StepParams& params) {
   const StepArgs& args = params.args;
   StepState& state = *regions_of(params).state;
+  StepAttention<T> attention = attention_of<T>(params);
+  if (attention.worker >= attention.workers) return;
   const int64_t half = args.heads.head_dim / 2;
   for (int64_t i = attender(); i < half; i += kAttenders) {
     state.cos[i] = args.cos[args.position * half + i];
     state.sin[i] = args.sin[args.position * half + i];
   }
-  StepAttention<T> attention = attention_of<T>(params);
-  if (attention.worker >= attention.workers) return;
   sync_attenders();
   for (int layer = 0; layer < args.layer_count; ++layer) {
+    // What follows from these is cheaper computed again than kept in registers through all layers.
+    asm volatile("" : "+r"(attention.position), "+r"(attention.head_dim), "+r"(attention.workers));
     prefetch_cache(attention);
     rotate_new(attention, state);
     score_keys(attention, state);

@@ -24,7 +24,7 @@ inline constexpr int kStepRows = kWorkers;  ///< of a product that a block can h
 inline constexpr int kStepHeadDim = 128;    ///< at most
 inline constexpr int kPartHeads = 4;        ///< query heads of one key head that are attended together
 inline constexpr int kSliceKeys = 32;
-inline constexpr int kSliceDims = 32;
+inline constexpr int kSliceDims = 32;  ///< at most four slices
 static_assert(kPartHeads == kAttendWarps, "a warp scores the keys for one head");
 static_assert(kAttendWarps * kWarp / kPartHeads == kSliceDims,
               "a warp sums values for an eighth of its lanes");
@@ -44,22 +44,16 @@ struct Exchange {
 /// A block's groups [begin, end) of 16 rows of a matrix, each k_tiles tiles.
 struct Share {
   int begin, end, k_tiles;
-  int fill;            ///< tiles of a slot's fill: equal fills
-  uint32_t per_tiles;  ///< 2^32 / k_tiles, rounded up
+  int fill;  ///< groups of a slot's fill: equal fills
 
   [[nodiscard]] __device__ int count() const { return end - begin; }
-  [[nodiscard]] __device__ int tiles() const { return count() * k_tiles; }
-  /// tile / k_tiles; exact for tile * k_tiles < 2^32.
-  [[nodiscard]] __device__ int group_of(int tile) const {
-    return k_tiles == 1 ? tile : static_cast<int>(__umulhi(static_cast<uint32_t>(tile), per_tiles));
-  }
 };
 __device__ __forceinline__ Share share_of(int64_t groups, int k_tiles) {
   const int64_t block = blockIdx.x, blocks = gridDim.x;
   Share share{static_cast<int>(groups * block / blocks), static_cast<int>(groups * (block + 1) / blocks),
-              k_tiles, 1, 0xffffffffu / static_cast<uint32_t>(k_tiles) + 1};
-  const int fills = (share.tiles() + kSlotTiles - 1) / kSlotTiles;
-  if (fills > 0) share.fill = (share.tiles() + fills - 1) / fills;
+              k_tiles, 1};
+  const int most = kSlotTiles / k_tiles, fills = (share.count() + most - 1) / most;
+  if (fills > 0) share.fill = (share.count() + fills - 1) / fills;
   return share;
 }
 

@@ -39,6 +39,15 @@ struct StepAttention {
   [[nodiscard]] __device__ int key_slots() const {
     return min(kMostKeySlots, kAttentionRegion / (kSliceKeys * key_bytes()));
   }
+  /// Items are a unit's slices of dimensions: unit u, slice s is item u * dim_slices() + s; a unit is a chunk
+  /// or a head. A division by up to four.
+  [[nodiscard]] __device__ int unit_of(int item) const {
+    const int slices = dim_slices();
+    return slices == 4 ? item >> 2 : slices == 3 ? item / 3 : item >> (slices - 1);
+  }
+  [[nodiscard]] __device__ int dim_of(int item) const {
+    return (item - unit_of(item) * dim_slices()) * kSliceDims;
+  }
   /// Sums of a chunk: [part head][dimension], and then the maxima and the totals of the heads.
   [[nodiscard]] __device__ Pair* chunk_sums(int chunk) const {
     return sums + int64_t{chunk} * step_chunk_pairs(head_dim);
@@ -59,6 +68,7 @@ __device__ __forceinline__ void stage_rows(std::byte* staging, int staging_bytes
                                            int64_t source_bytes, int rows, int vectors) {
   const int step_rows = kAttenders / vectors, step_vectors = kAttenders % vectors;
   int row = attender() / vectors, vector = attender() % vectors;
+#pragma unroll 1
   while (row < rows) {
     copy_async(staging + row * staging_bytes + vector * 16,
                static_cast<const std::byte*>(source) + row * source_bytes + vector * 16, true);
@@ -82,8 +92,7 @@ __device__ __forceinline__ void stage_keys(const StepAttention<T>& a, int slice,
 template <class T>
 __device__ __forceinline__ void stage_values(const StepAttention<T>& a, int item, int slot) {
   constexpr int kBytes = kSliceDims * static_cast<int>(sizeof(T));
-  const int chunk = item / a.dim_slices(), dim = item % a.dim_slices() * kSliceDims;
-  const int first = chunk * kStepChunk;
+  const int first = a.unit_of(item) * kStepChunk, dim = a.dim_of(item);
   stage_rows(a.value_region + slot * kValueBytes<T>, kBytes, a.values + first * a.row() + dim,
              a.row() * static_cast<int>(sizeof(T)), min(kStepChunk, a.position - first),
              min(kSliceDims, a.padded_dim() - dim) * static_cast<int>(sizeof(T)) / 16);
@@ -92,10 +101,12 @@ __device__ __forceinline__ void stage_values(const StepAttention<T>& a, int item
 /// What of the cache a block needs first, while others compute what comes before.
 template <class T>
 __device__ __forceinline__ void prefetch_cache(const StepAttention<T>& a) {
+#pragma unroll 1
   for (int slot = 0; slot < a.key_slots(); ++slot) {
     const int slice = a.worker + slot * a.workers;
     if (slice < a.key_slices()) stage_keys(a, slice, slot);
   }
+#pragma unroll 1
   for (int slot = 0; slot < kValueSlots<T>; ++slot) {
     const int item = a.worker + slot * a.workers;
     if (item < a.chunks() * a.dim_slices()) stage_values(a, item, slot);
@@ -107,36 +118,32 @@ __device__ __forceinline__ void prefetch_cache(const StepAttention<T>& a) {
 template <class T>
 __device__ __forceinline__ void rotate_new(const StepAttention<T>& a, StepState& state) {
   constexpr int kTurns = kPartHeads * kStepHeadDim / 2 / kAttenders;  // of queries; one more for the key
-  static_assert(kStepHeadDim / 2 <= kAttenders, "a thread rotates one pair of the key");
+  static_assert(kStepHeadDim / 2 <= kAttenders && kPartHeads == 4, "a thread rotates one pair of the key");
   const int thread = attender(), half = a.head_dim / 2;
-  const bool turns_key = thread < half && a.key_slices() % a.workers == (a.worker + 1) % a.workers;
-  int first[kTurns + 1];  // the lower element; -1: none
+  // Who scores the slice with the new position.
+  const bool turns_key = thread < half && (a.key_slices() - 1) % a.workers == a.worker;
+  const auto query_of = [&](int turn) { return thread + turn * kAttenders; };
+  unsigned missing = turns_key ? 3u << 2 * kTurns : 0u;
 #pragma unroll
-  for (int turn = 0; turn < kTurns; ++turn) {
-    const int j = thread + turn * kAttenders;
-    first[turn] = j < a.part_heads * half ? (a.first_head + j / half) * a.head_dim + j % half : -1;
-  }
-  first[kTurns] = turns_key ? (a.heads + a.kv_head) * a.head_dim + thread : -1;
-  unsigned missing = 0;
-#pragma unroll
-  for (int turn = 0; turn <= kTurns; ++turn) missing |= first[turn] >= 0 ? 3u << 2 * turn : 0u;
+  for (int turn = 0; turn < kTurns; ++turn)
+    missing |= query_of(turn) < a.part_heads * half ? 3u << 2 * turn : 0u;
   float low[kTurns + 1], high[kTurns + 1];
   await_pairs<2 * (kTurns + 1)>(
       missing, a.epoch,
       [&](int i) {
-        int place = first[0];
-#pragma unroll
-        for (int turn = 1; turn <= kTurns; ++turn) place = i / 2 == turn ? first[turn] : place;
-        return a.qkv + place + i % 2 * half;
+        const int turn = i / 2, in_key = (a.heads + a.kv_head) * a.head_dim + thread;
+        // Of query j = h half + i: h head_dim + i = j + h half.
+        const int j = query_of(turn), h = (j >= half) + (j >= 2 * half) + (j >= 3 * half);
+        return a.qkv + (turn == kTurns ? in_key : a.first_head * a.head_dim + j + h * half) + i % 2 * half;
       },
       [&](int i, float value) { (i % 2 == 0 ? low : high)[i / 2] = value; });
 #pragma unroll
   for (int turn = 0; turn < kTurns; ++turn) {
-    if (first[turn] < 0) continue;
-    const int j = thread + turn * kAttenders, i = j % half;
+    const int j = query_of(turn), h = (j >= half) + (j >= 2 * half) + (j >= 3 * half), i = j - h * half;
+    if (j >= a.part_heads * half) continue;
     const Rotated r = rotate(low[turn], high[turn], state.cos[i], state.sin[i]);
-    state.queries[j / half][i] = r.a;
-    state.queries[j / half][i + half] = r.b;
+    state.queries[h][i] = r.a;
+    state.queries[h][i + half] = r.b;
   }
   if (!turns_key) return;
   const Rotated r = rotate(low[kTurns], high[kTurns], state.cos[thread], state.sin[thread]);
@@ -316,7 +323,7 @@ __device__ __forceinline__ void sum_values(const StepAttention<T>& a, StepState&
   auto* const w = reinterpret_cast<float*>(a.key_region);
   int slot = 0;
   for (int item = a.worker; item < items; item += a.workers) {
-    const int chunk = item / a.dim_slices(), dim = item % a.dim_slices() * kSliceDims;
+    const int chunk = a.unit_of(item), dim = a.dim_of(item);
     const int length = min(a.position + 1 - chunk * kStepChunk, kStepChunk);
     T* values = reinterpret_cast<T*>(a.value_region + slot * kValueBytes<T>);
     if (chunk + 1 == chunks)
@@ -391,7 +398,7 @@ __device__ __forceinline__ void join_chunks(const StepAttention<T>& a) {
   auto* const factors = reinterpret_cast<JoinFactors*>(a.key_region);
   auto* const parts = reinterpret_cast<float*>(factors + kWarp);  // [chunk][dimension]
   for (int item = a.worker; item < a.part_heads * a.dim_slices(); item += a.workers) {
-    const int h = item / a.dim_slices(), dim = item % a.dim_slices() * kSliceDims + lane;
+    const int h = a.unit_of(item), dim = a.dim_of(item) + lane;
     const Pair* const place = a.chunk_sums(0) + h * a.head_dim + dim;
     float maximum = -INFINITY, total = 0, out = 0;
     for (int first = 0; first < chunks; first += kWarp) {

@@ -162,44 +162,35 @@ struct GroupSums {
     int sum = (odd ? b : a) + __shfl_xor_sync(0xffffffffu, odd ? a : b, 1);
     sum += __shfl_xor_sync(0xffffffffu, sum, 2);
     if (lane % 4 < 2) atomicAdd(sums + lane / 4 + (odd ? 8 : 0), sum);  // integers: the order cannot matter
-    *this = GroupSums{};
   }
 };
 
-/// state.sums += the block's rows times q; every warp takes an equal run of each slot's tiles, loading one
-/// ahead.
+/// state.sums += the block's rows times q. A warp has some columns of tiles, of which it keeps two's q in
+/// registers and goes through the groups of the slot: shared memory is what bounds this.
 __device__ __forceinline__ void multiply_slots(const Share& groups, const uint16_t* q, WeightRing& ring,
                                                StepState& state) {
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, tiles = groups.tiles();
-  const int k_tiles = groups.k_tiles;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int begin = groups.k_tiles * warp / kStepWarps, end = groups.k_tiles * (warp + 1) / kStepWarps;
+  const int group_vectors = groups.k_tiles * kTileVectors;
   const auto* my_q = reinterpret_cast<const int4*>(q) + lane % 4;
-  for (int first = 0; first < tiles; first += groups.fill) {
-    const int count = min(groups.fill, tiles - first);
-    const int begin = count * warp / kStepWarps, end = count * (warp + 1) / kStepWarps;
-    const int group = groups.group_of(first + begin);
-    int column = first + begin - group * k_tiles;
-    int* sums = state.sums + group * kTileRows;
-    const auto* tile = reinterpret_cast<const uint4*>(await_slot(ring)) + begin * kTileVectors + lane;
-    if (begin < end) {
-      GroupSums group_sums;
-      uint4 next_w = *tile;
-      int4 next_first = my_q[column * 8], next_second = my_q[column * 8 + 4];
+  for (int first = 0; first < groups.count(); first += groups.fill) {
+    const int count = min(groups.fill, groups.count() - first);
+    const auto* slot = reinterpret_cast<const uint4*>(await_slot(ring)) + lane;
+#pragma unroll 1
+    for (int column = begin; column < end; column += 2) {
+      const bool two = column + 1 < end;
+      const int4* column_q = my_q + column * 8;
+      const int4 q0 = column_q[0], q1 = column_q[4];
+      const int4 q2 = two ? column_q[8] : int4{}, q3 = two ? column_q[12] : int4{};
+      const uint4* tile = slot + column * kTileVectors;
+      int* sums = state.sums + first * kTileRows;
 #pragma unroll 2
-      for (int i = begin; i < end; ++i) {
-        const uint4 w = next_w;
-        const int4 q_first = next_first, q_second = next_second;
-        const bool ends = ++column == k_tiles;
-        if (ends) column = 0;
-        if (i + 1 < end) {
-          tile += kTileVectors;
-          next_w = *tile;
-          next_first = my_q[column * 8];
-          next_second = my_q[column * 8 + 4];
-        }
-        group_sums.add(w, q_first, q_second);
-        if (!ends && i + 1 < end) continue;
-        group_sums.flush(sums);
-        sums += kTileRows;
+      for (int g = 0; g < count; ++g, tile += group_vectors, sums += kTileRows) {
+        GroupSums group;
+        const uint4 w = tile[0];
+        if (two) group.add(tile[kTileVectors], q2, q3);
+        group.add(w, q0, q1);
+        group.flush(sums);
       }
     }
     release_slot(ring);
@@ -208,12 +199,12 @@ __device__ __forceinline__ void multiply_slots(const Share& groups, const uint16
 
 /// The writing warp's side of multiply_slots.
 __device__ __forceinline__ void stream_weights(const void* weights, const Share& groups, WeightRing& ring) {
-  constexpr int kTileBytes = kTileVectors * static_cast<int>(sizeof(uint4));
-  const auto* source =
-      static_cast<const std::byte*>(weights) + int64_t{groups.begin} * groups.k_tiles * kTileBytes;
-  const int tiles = groups.tiles();
-  for (int first = 0; first < tiles; first += groups.fill)
-    fill_slot(ring, source + int64_t{first} * kTileBytes, min(groups.fill, tiles - first) * kTileBytes);
+  const int group_bytes = groups.k_tiles * kTileVectors * static_cast<int>(sizeof(uint4));
+  const auto* source = static_cast<const std::byte*>(weights) + int64_t{groups.begin} * group_bytes;
+  for (int first = 0; first < groups.count(); first += groups.fill) {
+    fill_slot(ring, source + int64_t{first} * group_bytes,
+              min(groups.fill, groups.count() - first) * group_bytes);
+  }
 }
 
 /// Row scales of a thread's outputs, loaded before the input is waited for.
