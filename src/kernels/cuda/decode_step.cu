@@ -5,8 +5,8 @@
 // the blocks that produced that had read the vector.
 
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/step_attention.cuh"
 #include "kernels/cuda/step_product.cuh"
+#include "kernels/cuda/step_values.cuh"
 
 #include <algorithm>
 

@@ -38,15 +38,20 @@ __device__ __forceinline__ TwoPairs load_two(const Pair* place) {
           {__uint_as_float(static_cast<uint32_t>(b)), static_cast<uint32_t>(b >> 32)}};
 }
 
-/// Tries until ask() says that all that its lane waits for is there; all lanes of a warp. ask(again) loads
-/// what is still missing. Between tries only one lane asks, wait_one(), so that waiting blocks do not crowd
-/// the memory that the awaited ones write to.
-template <class Ask, class WaitOne>
+/// Tries until ask() says that all that its lane waits for is there; all lanes of a warp. ask() loads what is
+/// still missing. Waiting blocks must not crowd the memory that the awaited ones write to: at first only one
+/// lane asks, wait_one(). What it waited for has come, the rest will not be long: then all ask again
+/// (kAllAgain, for whole vectors), or still one (for single numbers).
+template <bool kAllAgain, class Ask, class WaitOne>
 __device__ __forceinline__ void await_all(Ask&& ask, WaitOne&& wait_one) {
-  for (;;) {
+  for (bool first = true;; first = !kAllAgain) {
     const unsigned missing = __ballot_sync(0xffffffffu, !ask());
     if (missing == 0) return;
-    if (static_cast<int>(threadIdx.x % 32) == __ffs(static_cast<int>(missing)) - 1) wait_one();
+    if (!first) {
+      __nanosleep(40);
+    } else if (static_cast<int>(threadIdx.x % 32) == __ffs(static_cast<int>(missing)) - 1) {
+      wait_one();
+    }
     __syncwarp();
   }
 }
@@ -73,7 +78,7 @@ __device__ __forceinline__ void await_pairs(unsigned missing, uint32_t epoch, Pl
     }
     return missing == 0;
   };
-  await_all(ask, [&] { await_pair(place(__ffs(static_cast<int>(missing)) - 1), epoch); });
+  await_all<false>(ask, [&] { await_pair(place(__ffs(static_cast<int>(missing)) - 1), epoch); });
 }
 
 }  // namespace bitnet::cuda

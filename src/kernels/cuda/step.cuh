@@ -26,8 +26,6 @@ inline constexpr int kPartHeads = 4;        ///< query heads of one key head tha
 inline constexpr int kSliceKeys = 32;
 inline constexpr int kSliceDims = 32;  ///< at most four slices
 static_assert(kPartHeads == kAttendWarps, "a warp scores the keys for one head");
-static_assert(kAttendWarps * kWarp / kPartHeads == kSliceDims,
-              "a warp sums values for an eighth of its lanes");
 inline constexpr int kMostKeySlots = 4;             ///< slices of keys that are on their way at once
 inline constexpr int kAttentionRegion = 34 * 1024;  ///< bytes for keys, and again for values
 /// A part's sums of a chunk: elements, and of each head maximum and total.

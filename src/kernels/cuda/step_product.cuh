@@ -50,7 +50,7 @@ __device__ __forceinline__ void await_input(const StepInput& input, float2 (&x)[
       }
       return missing == 0;
     };
-    await_all(ask, [&] {
+    await_all<true>(ask, [&] {
       const int unit = static_cast<int>(threadIdx.x) + (__ffs(static_cast<int>(missing)) - 1) * kWorkers;
       await_pair(input.pairs + 2 * unit, input.epoch);
     });
@@ -181,15 +181,17 @@ __device__ __forceinline__ void multiply_slots(const Share& groups, const uint16
       const bool two = column + 1 < end;
       const int4* column_q = my_q + column * 8;
       const int4 q0 = column_q[0], q1 = column_q[4];
+      // A missing second column is the first again, times 0: a branch would keep the loads from going ahead.
       const int4 q2 = two ? column_q[8] : int4{}, q3 = two ? column_q[12] : int4{};
+      const int second = two ? kTileVectors : 0;
       const uint4* tile = slot + column * kTileVectors;
       int* sums = state.sums + first * kTileRows;
 #pragma unroll 2
       for (int g = 0; g < count; ++g, tile += group_vectors, sums += kTileRows) {
         GroupSums group;
-        const uint4 w = tile[0];
-        if (two) group.add(tile[kTileVectors], q2, q3);
+        const uint4 w = tile[0], v = tile[second];
         group.add(w, q0, q1);
+        group.add(v, q2, q3);
         group.flush(sums);
       }
     }
