@@ -58,6 +58,17 @@ function(bitnet_test_timeout out category)
   set(${out} ${limit} PARENT_SCOPE)
 endfunction()
 
+# bitnet_test_headers: the headers of GoogleTest, compiled once for all tests.
+function(bitnet_precompile_test_headers)
+  if(TARGET bitnet_test_headers)
+    return()
+  endif()
+  add_library(bitnet_test_headers OBJECT ${PROJECT_SOURCE_DIR}/tests/support/precompiled.cpp)
+  bitnet_compile_options(bitnet_test_headers)
+  target_link_libraries(bitnet_test_headers PRIVATE GTest::gtest GTest::gmock)
+  target_precompile_headers(bitnet_test_headers PRIVATE <gmock/gmock.h> <gtest/gtest.h>)
+endfunction()
+
 # bitnet_test(NAME <name> SOURCES ... LIBRARIES ... [LABEL unit|integration|performance|stress|endurance])
 #   A GoogleTest program; every TEST becomes a CTest test. The label is the category that sets its time limit.
 function(bitnet_test)
@@ -72,6 +83,8 @@ function(bitnet_test)
   target_compile_definitions(${ARG_NAME} PRIVATE BITNET_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
     BITNET_TEST_TIMEOUT_SCALE=${bitnet_test_scale})
   target_link_libraries(${ARG_NAME} PRIVATE ${ARG_LIBRARIES} GTest::gtest_main GTest::gmock Threads::Threads)
+  bitnet_precompile_test_headers()
+  target_precompile_headers(${ARG_NAME} REUSE_FROM bitnet_test_headers)
   gtest_discover_tests(${ARG_NAME} DISCOVERY_TIMEOUT 120
     PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${timeout})
 endfunction()

@@ -17,7 +17,7 @@ class CliBatch : public CliTest {
   }
   static std::vector<Json> rows(const std::string& output) {
     std::vector<Json> result;
-    for (const std::string& line : lines_of(read(output))) result.push_back(Json::parse(line));
+    for (const std::string& line : lines_of(read(output))) result.push_back(parse_json(line));
     return result;
   }
 };

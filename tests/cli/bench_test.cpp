@@ -116,7 +116,7 @@ TEST_F(CliBench, CompareExitsWithItsOwnCodeWhenSomethingIsSlower) {
                     slow = write("slow.json", earlier_result(1e-3));
   const ProgramResult slower = with_model(quick({"--json", "--compare", fast}));
   EXPECT_EQ(slower.exit_code, 5);
-  const Json comparison = Json::parse(slower.out)["comparison"];
+  const Json comparison = parse_json(slower.out)["comparison"];
   EXPECT_EQ(comparison["slower"], 1);
   EXPECT_EQ(comparison["rows"].at(0)["slower"], true);
   EXPECT_LT(comparison["rows"].at(0)["ratio"].get<double>(), 1);
@@ -130,8 +130,8 @@ TEST_F(CliBench, HistoryComparesWithTheMedianOfRunsLikeThisOneAndGrows) {
   const std::string file = path("history.jsonl");
   const ProgramResult first = with_model(quick({"--json", "--history", file}));
   ASSERT_EQ(first.exit_code, 0) << first.err;
-  EXPECT_FALSE(Json::parse(first.out).contains("comparison"));
-  Json run = Json::parse(lines_of(read(file)).at(0));
+  EXPECT_FALSE(parse_json(first.out).contains("comparison"));
+  Json run = parse_json(lines_of(read(file)).at(0));
   EXPECT_THAT(run["time"].get<std::string>(), ::testing::MatchesRegex("[0-9-]+T[0-9:]+Z"));
 
   // One impossibly slow run does not move the median of three; runs of another machine do not count.
@@ -147,7 +147,7 @@ TEST_F(CliBench, HistoryComparesWithTheMedianOfRunsLikeThisOneAndGrows) {
   const std::string known = write("known.jsonl", text);
   const ProgramResult slower = with_model(quick({"--json", "--history", known}));
   EXPECT_EQ(slower.exit_code, 5) << slower.err;
-  const Json comparison = Json::parse(slower.out)["comparison"];
+  const Json comparison = parse_json(slower.out)["comparison"];
   EXPECT_EQ(comparison["runs"], 3);
   EXPECT_EQ(comparison["rows"].at(0)["earlier"], 1e12);
   EXPECT_EQ(lines_of(read(known)).size(), 24u);
@@ -171,7 +171,7 @@ TEST_F(CliBench, CompareRefusesWhatIsNoResultOrHasNothingInCommon) {
 TEST_F(CliBench, TensorShowsWhichOperationsCopied) {
   const ProgramResult result = run_program({"bench", "tensor", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  const Json json = Json::parse(result.out);
+  const Json json = parse_json(result.out);
   EXPECT_GE(json["zero_copy_percent"].get<double>(), 80.0);
   EXPECT_GT(json["operations"].size(), 4U);
 }
@@ -179,7 +179,7 @@ TEST_F(CliBench, TensorShowsWhichOperationsCopied) {
 TEST_F(CliBench, TargetsAreMeasuredBesideTheirBaselines) {
   const ProgramResult result = run_program({"bench", "targets", "--quick", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  const Json json = Json::parse(result.out);
+  const Json json = parse_json(result.out);
   EXPECT_GT(json["targets"].size(), 15U);
   for (const Json& row : json["targets"]) {
     EXPECT_THAT(row["result"].get<std::string>(), ::testing::AnyOf("pass", "fail", "not measured"));

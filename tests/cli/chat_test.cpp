@@ -22,18 +22,18 @@ TEST_F(CliChat, AnswersEachLineOfAPipe) {
   const auto lines = lines_of(result.out);
   ASSERT_EQ(lines.size(), 2u);
   for (const std::string& line : lines) {
-    const Json json = Json::parse(line);
+    const Json json = parse_json(line);
     EXPECT_EQ(json["role"], "assistant");
     EXPECT_TRUE(json["content"].is_string());
     EXPECT_EQ(json["tokens"], 8);
   }
-  EXPECT_GT(Json::parse(lines[1])["reused_tokens"].get<int>(), 0)
+  EXPECT_GT(parse_json(lines[1])["reused_tokens"].get<int>(), 0)
       << "the cache of the first turn was not kept";
 }
 
 TEST_F(CliChat, TheCacheDoesNotChangeTheAnswer) {
   const auto last_answer = [](const ProgramResult& result) {
-    return Json::parse(lines_of(result.out).back())["content"].get<std::string>();
+    return parse_json(lines_of(result.out).back())["content"].get<std::string>();
   };
   const ProgramResult first = chat("Hello\n/save " + path("one.json") + "\nAnd then?\n", {"--json"});
   const ProgramResult fresh = chat("/load " + path("one.json") + "\nAnd then?\n", {"--json"});
@@ -44,7 +44,7 @@ TEST_F(CliChat, SavesLoadsUndoesAndClears) {
   const ProgramResult result = chat(
       "Hello\nAgain\n/undo\n/save " + path("talk.json") + "\n/clear\n/history\n", {"--system", "Be brief."});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  const Json saved = Json::parse(read(path("talk.json")));
+  const Json saved = parse_json(read(path("talk.json")));
   ASSERT_EQ(saved["messages"].size(), 3u);
   EXPECT_EQ(saved["messages"][0]["role"], "system");
   EXPECT_EQ(saved["messages"][1]["content"], "Hello");

@@ -45,6 +45,10 @@ Json CliTest::json_with_model(std::vector<std::string> arguments, const ProgramI
   return json;
 }
 
+Json parse_json(const std::string& text) {
+  return Json::parse(text);
+}
+
 void expect_error(const ProgramResult& result, int exit_code, const std::string& message) {
   EXPECT_EQ(result.exit_code, exit_code) << result.err;
   EXPECT_THAT(result.err, StartsWith("bitnet: error: "));

@@ -20,6 +20,9 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
+/// Throws on what is no JSON. A function, because compiling the parser takes seconds.
+Json parse_json(const std::string& text);
+
 /// A folder with a tiny model (hidden 64, 2 layers, vocabulary 512, context 128) that `bitnet synth` made.
 class CliTest : public ::testing::Test {
  protected:

@@ -11,7 +11,7 @@ using CliConvert = CliTest;
 TEST_F(CliSynth, ListsItsPresets) {
   const ProgramResult result = run_program({"synth", "--list", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  const Json presets = Json::parse(result.out)["presets"];
+  const Json presets = parse_json(result.out)["presets"];
   EXPECT_NE(std::find(presets.begin(), presets.end(), "bitnet-b1.58-2b-4t"), presets.end());
 }
 
@@ -35,15 +35,15 @@ TEST_F(CliSynth, UsageIsChecked) {
 TEST_F(CliConvert, ThereAndBackIsLossless) {
   const ProgramResult there = run_program({"convert", model(), "-o", path("folder"), "--json"});
   ASSERT_EQ(there.exit_code, 0) << there.err;
-  EXPECT_EQ(Json::parse(there.out)["lossless"], true);
+  EXPECT_EQ(parse_json(there.out)["lossless"], true);
   const ProgramResult back = run_program({"convert", path("folder"), "-o", path("back.gguf"), "--json"});
   ASSERT_EQ(back.exit_code, 0) << back.err;
-  EXPECT_EQ(Json::parse(back.out)["lossless"], true);
+  EXPECT_EQ(parse_json(back.out)["lossless"], true);
   const auto ids = [](const std::string& name) {
     const ProgramResult result =
         run_program({"run", "-m", name, "--ids", "1,2,3", "-n", "16", "--greedy", "--ignore-eos", "--json"});
     EXPECT_EQ(result.exit_code, 0) << result.err;
-    return Json::parse(result.out)["ids"];
+    return parse_json(result.out)["ids"];
   };
   EXPECT_EQ(ids(path("back.gguf")), ids(model()));
 }
@@ -52,7 +52,7 @@ TEST_F(CliConvert, SaysWhatWasLost) {
   const ProgramResult result =
       run_program({"convert", model(), "-o", path("lossy.gguf"), "--embedding", "q8_0", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  const Json json = Json::parse(result.out);
+  const Json json = parse_json(result.out);
   EXPECT_EQ(json["lossless"], false);
   EXPECT_GE(json["losses"].size(), 1u);
 }

@@ -11,7 +11,7 @@ class CliInspect : public CliTest {
     arguments.insert(arguments.end(), more.begin(), more.end());
     const ProgramResult result = run_program(arguments);
     EXPECT_EQ(result.exit_code, 0) << result.err;
-    return Json::parse(result.out);
+    return parse_json(result.out);
   }
 };
 

@@ -42,7 +42,7 @@ TEST_F(CliTokenize, WorksOnAVocabularyWithoutWeights) {
   const ProgramResult result =
       run_program({"tokenize", "-m", path("vocabulary.gguf"), "-p", "Hello", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(Json::parse(result.out)["ids"], json_with_model({"tokenize", "-p", "Hello"})["ids"]);
+  EXPECT_EQ(parse_json(result.out)["ids"], json_with_model({"tokenize", "-p", "Hello"})["ids"]);
   EXPECT_EQ(run_program({"inspect", path("vocabulary.gguf")}).exit_code, 0);
 }
 
@@ -55,7 +55,7 @@ TEST_F(CliTokenize, WorksOnAFolderWithATokenizerAlone) {
   for (const std::string& name : {path("folder"), path("folder/tokenizer.json")}) {
     const ProgramResult result = run_program({"tokenize", "-m", name, "-p", "Hello", "--json"});
     ASSERT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_EQ(Json::parse(result.out)["ids"], expected);
+    EXPECT_EQ(parse_json(result.out)["ids"], expected);
   }
 }
 

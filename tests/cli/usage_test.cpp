@@ -12,7 +12,7 @@ TEST(CliUsage, VersionIsPrintedAsTextAndAsJson) {
   EXPECT_THAT(text.out, StartsWith("bitnet "));
   const ProgramResult json = run_program({"--version", "--json"});
   EXPECT_EQ(json.exit_code, 0);
-  EXPECT_TRUE(Json::parse(json.out).contains("version"));
+  EXPECT_TRUE(parse_json(json.out).contains("version"));
 }
 
 TEST(CliUsage, EveryCommandHasHelpWithExamplesAndJson) {
@@ -48,18 +48,18 @@ TEST(CliUsage, AHintFollowsTheError) {
 TEST(CliUsage, InfoDescribesMachineBuildAndKernels) {
   const ProgramResult result = run_program({"info", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  const Json json = Json::parse(result.out);
+  const Json json = parse_json(result.out);
   EXPECT_TRUE(json["build"]["compiler"].is_string());
   EXPECT_TRUE(json["cpu"]["features"]["avx2"].is_boolean());
   EXPECT_EQ(json["isas"].back(), "scalar");
   EXPECT_NE(std::find(json["isas"].begin(), json["isas"].end(), json["isa"]), json["isas"].end());
   EXPECT_GE(json["threads"].get<int>(), 1);
   EXPECT_GT(json["memory"]["total_bytes"].get<int64_t>(), 0);
-  EXPECT_EQ(Json::parse(run_program({"info", "--json", "--isa", "scalar"}).out)["isa"], "scalar");
-  EXPECT_EQ(Json::parse(run_program({"info", "--json"}, {.standard_input = {},
-                                                         .environment = {{"BITNET_ISA", "scalar"}},
-                                                         .stdout_path = {}})
-                            .out)["isa"],
+  EXPECT_EQ(parse_json(run_program({"info", "--json", "--isa", "scalar"}).out)["isa"], "scalar");
+  EXPECT_EQ(parse_json(run_program({"info", "--json"}, {.standard_input = {},
+                                                        .environment = {{"BITNET_ISA", "scalar"}},
+                                                        .stdout_path = {}})
+                           .out)["isa"],
             "scalar");
 }
 
