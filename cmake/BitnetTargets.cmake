@@ -15,6 +15,11 @@ function(bitnet_compile_options target)
     target_compile_options(${target} PRIVATE -fsanitize=${sanitizers} -fno-omit-frame-pointer
                            -fno-sanitize-recover=all)
     target_link_options(${target} PUBLIC -fsanitize=${sanitizers})
+    # The loops are in the libraries; programs and tests take longer to compile than to run.
+    get_target_property(type ${target} TYPE)
+    if(type MATCHES "EXECUTABLE|OBJECT_LIBRARY")
+      target_compile_options(${target} PRIVATE -Og)
+    endif()
   endif()
 endfunction()
 
