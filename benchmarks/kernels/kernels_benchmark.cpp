@@ -156,39 +156,36 @@ AlignedBuffer random_bytes(int64_t count) {
   return buffer;
 }
 
-void scan_q6_k(benchmark::State& state, const KernelTable& table, Shape shape, int64_t tokens) {
-  const int64_t blocks = shape.cols / 256, groups = shape.rows / 16;
-  const int64_t group_bytes = (blocks * (3328 + 32) + 63) / 64 * 64;
+void scan_i4(benchmark::State& state, const KernelTable& table, Shape shape, int64_t tokens) {
+  const int64_t units = shape.cols / 128, groups = shape.rows / 16, group_bytes = units * 1088;
   AlignedBuffer weights(static_cast<size_t>(groups * group_bytes));
   Random random(5);
-  for (int64_t i = 0; i < blocks * 3328; ++i) weights.as<uint8_t>()[i] = static_cast<uint8_t>(random());
-  for (int64_t i = 0; i < blocks * 16; ++i)
-    weights.as<uint16_t>()[blocks * 1664 + i] = static_cast<uint16_t>(random() & 0x3fff);
+  for (int64_t i = 0; i < group_bytes; ++i)
+    weights.as<uint8_t>()[i] = static_cast<uint8_t>(random() & (i % 1088 < 1024 ? 255 : 127));
   for (int64_t g = 1; g < groups; ++g)
     std::memcpy(weights.data() + g * group_bytes, weights.data(), static_cast<size_t>(group_bytes));
   const AlignedBuffer x = random_bytes(tokens * shape.cols);
-  const AlignedBuffer floats = random_floats(tokens * shape.cols / 16);
-  const std::vector<int32_t> offsets(static_cast<size_t>(tokens * shape.cols / 16), 1000);
+  const std::vector<float> squares(static_cast<size_t>(tokens * units * 4), 0.3f);
+  const std::vector<int32_t> offsets(squares.size(), 1000);
   AlignedBuffer y(static_cast<size_t>(2 * tokens * shape.rows) * sizeof(float)), expected(y.size());
-  ScanQ6KArgs args = {.weights = weights.as<uint8_t>(),
-                      .group_bytes = group_bytes,
-                      .cols = shape.cols,
-                      .first_group = 0,
-                      .last_group = 2,
-                      .tokens = tokens,
-                      .hi = x.as<int8_t>(),
-                      .lo = x.as<int8_t>(),
-                      .x_stride = shape.cols,
-                      .offset = offsets.data(),
-                      .weight = floats.as<float>(),
-                      .sub_block_stride = shape.cols / 16,
-                      .y = nullptr,
-                      .bound = nullptr,
-                      .y_stride = shape.rows};
+  ScanI4Args args = {.weights = weights.as<uint8_t>(),
+                     .units = units,
+                     .first_group = 0,
+                     .last_group = 2,
+                     .tokens = tokens,
+                     .hi = x.as<int8_t>(),
+                     .lo = x.as<int8_t>(),
+                     .x_stride = shape.cols,
+                     .offset = offsets.data(),
+                     .weight = squares.data(),
+                     .block_stride = units * 4,
+                     .y = nullptr,
+                     .bound = nullptr,
+                     .y_stride = shape.rows};
   const auto run = [&](const KernelTable& t, AlignedBuffer& out) {
     args.y = out.as<float>();
     args.bound = args.y + tokens * shape.rows;
-    t.scan_q6_k(args);
+    t.scan_i4(args);
   };
   run(scalar_table(), expected);
   run(table, y);
@@ -196,43 +193,6 @@ void scan_q6_k(benchmark::State& state, const KernelTable& table, Shape shape, i
   args.last_group = groups;
   for (auto _ : state) {
     run(table, y);
-    benchmark::ClobberMemory();
-  }
-  report(state, 2.0 * static_cast<double>(shape.rows * shape.cols * tokens),
-         static_cast<double>(weights.size()));
-}
-
-void scan_i8(benchmark::State& state, const KernelTable& table, Shape shape, int64_t tokens) {
-  AlignedBuffer weights(static_cast<size_t>(shape.rows * shape.cols));
-  Random random(4);
-  for (int64_t i = 0; i < 16 * shape.cols; ++i)
-    weights.as<uint8_t>()[i] = static_cast<uint8_t>(1 + random() % 255);
-  for (int64_t r = 16; r < shape.rows; r += 16)
-    std::memcpy(weights.data() + r * shape.cols, weights.data(), static_cast<size_t>(16 * shape.cols));
-  const AlignedBuffer x = random_bytes(tokens * shape.cols);
-  AlignedBuffer y(static_cast<size_t>(tokens * shape.rows) * sizeof(float)), expected(y.size());
-  std::vector<int32_t> sums(static_cast<size_t>(tokens));
-  for (int64_t i = 0; i < tokens * shape.cols; ++i)
-    sums[static_cast<size_t>(i / shape.cols)] += x.as<int8_t>()[i];
-  ScanI8Args args = {.weights = weights.as<uint8_t>(),
-                     .padded_cols = shape.cols,
-                     .first_group = 0,
-                     .last_group = 2,
-                     .tokens = tokens,
-                     .hi = x.as<int8_t>(),
-                     .lo = x.as<int8_t>(),
-                     .q_stride = shape.cols,
-                     .hi_sum = sums.data(),
-                     .lo_sum = sums.data(),
-                     .y = expected.as<float>(),
-                     .y_stride = shape.rows};
-  scalar_table().scan_i8(args);
-  args.y = y.as<float>();
-  table.scan_i8(args);
-  if (!same(y, expected)) return state.SkipWithError("result differs from scalar");
-  args.last_group = shape.rows / 16;
-  for (auto _ : state) {
-    table.scan_i8(args);
     benchmark::ClobberMemory();
   }
   report(state, 2.0 * static_cast<double>(shape.rows * shape.cols * tokens),
@@ -282,11 +242,8 @@ void register_scans(const KernelTable& table) {
   const Shape shape = &table == &scalar_table() ? Shape{1024, 2560} : Shape{128256, 2560};
   for (const int64_t tokens : {1, 2, 4, 8}) {
     const std::string suffix = fmt::format("{}x{}/tokens:{}/{}", shape.rows, shape.cols, tokens, table.name);
-    benchmark::RegisterBenchmark(("scan/q6_k/" + suffix).c_str(), [=, &table](benchmark::State& state) {
-      scan_q6_k(state, table, shape, tokens);
-    })->Unit(benchmark::kMillisecond);
-    benchmark::RegisterBenchmark(("scan/i8/" + suffix).c_str(), [=, &table](benchmark::State& state) {
-      scan_i8(state, table, shape, tokens);
+    benchmark::RegisterBenchmark(("scan/i4/" + suffix).c_str(), [=, &table](benchmark::State& state) {
+      scan_i4(state, table, shape, tokens);
     })->Unit(benchmark::kMillisecond);
   }
 }

@@ -24,8 +24,8 @@ void choose(std::span<const float> logits, const TopQuery& query, std::vector<Ca
   TopRows best;
   best.reset(query.k, always);
   best.add(0, logits, logits);
-  std::vector<int32_t> ids = TopRows::merge({&best, 1});
-  ids.insert(ids.end(), always.begin(), always.end());
+  std::vector<int32_t> ids(always);
+  for (const TopRows::Interval& row : TopRows::merge({&best, 1})) ids.push_back(row.row);
   std::sort(ids.begin(), ids.end());
   out.clear();
   for (const int32_t id : ids) out.push_back({id, logits[static_cast<size_t>(id)]});

@@ -10,6 +10,7 @@ namespace {
 
 // Rows whose bounds are computed before they are looked at: a multiple of 16.
 constexpr int64_t kScanRows = 512;
+constexpr int64_t kAhead = 4;
 // Reading a page of a mapped file makes resident what the system has at hand around it: about 250 KB for a
 // row of a head in the page cache of Linux 6.18.
 constexpr int64_t kWindowBytes = 256 * 1024;
@@ -21,8 +22,7 @@ Head::Head(const Model::Impl& model, Executor executor, bool exact_only)
       executor_(executor),
       exact_only_(exact_only),
       normed_(scratch<float>(kMaxTokens * round_up(model.head.cols, 16))),
-      scan_(model.head.cols, model.int8_head ? &*model.int8_head : nullptr,
-            model.q6_head ? &*model.q6_head : nullptr, executor.table, kMaxTokens),
+      scan_(model.head.cols, model.rounded_head ? &*model.rounded_head : nullptr, executor.table, kMaxTokens),
       workers_(static_cast<size_t>(executor.pool.size())),
       always_(kMaxTokens) {
   normed_rows_ = {normed_.as<float>(), round_up(model.head.cols, 16)};
@@ -69,7 +69,10 @@ void Head::top(Rows x, std::span<const int64_t> tokens, std::span<const TopQuery
   bool found = can_scan(queries);
   if (found) {
     scan(count);
-    for (int64_t t = 0; t < count; ++t) found = rescore(t, out[static_cast<size_t>(t)]) && found;
+    for (int64_t t = 0; t < count; ++t) {
+      const auto i = static_cast<size_t>(t);
+      found = rescore(t, queries[i].k, out[i]) && found;
+    }
   }
   if (found) return;
   const auto rows = static_cast<size_t>(model_.head.rows);
@@ -119,14 +122,31 @@ void Head::scan(int64_t tokens) {
   });
 }
 
-/// False if a logit is not finite: the threshold then says nothing of the k highest finite ones.
-bool Head::rescore(int64_t token, std::vector<Candidate>& out) {
+/// The rows that can be among the k highest, after a closer look at those that a scan left over.
+std::vector<TopRows::Interval> Head::narrowed(int64_t token, int64_t k) {
   const auto t = static_cast<size_t>(token);
   std::vector<TopRows> parts;
   for (Worker& worker : workers_) parts.push_back(std::move(worker.top[t]));
-  std::vector<int32_t> rows = TopRows::merge(parts);
+  std::vector<TopRows::Interval> rows = TopRows::merge(parts);
   for (size_t i = 0; i < workers_.size(); ++i) workers_[i].top[t] = std::move(parts[i]);
-  rows.insert(rows.end(), always_[t].begin(), always_[t].end());
+  executor_.pool.for_range(std::ssize(rows), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      // Rows lie apart: the processor cannot know the next.
+      if (i + kAhead < end) scan_.prefetch(rows[static_cast<size_t>(i + kAhead)].row);
+      rows[static_cast<size_t>(i)] = scan_.refine(token, rows[static_cast<size_t>(i)]);
+    }
+  });
+  std::vector<TopRows> top(1);
+  top[0].reset(k, {});
+  for (const TopRows::Interval& row : rows) top[0].add(row.row, {&row.lower, 1}, {&row.upper, 1});
+  return TopRows::merge(top);
+}
+
+/// False if a logit is not finite: the threshold then says nothing of the k highest finite ones.
+bool Head::rescore(int64_t token, int64_t k, std::vector<Candidate>& out) {
+  const auto t = static_cast<size_t>(token);
+  std::vector<int32_t> rows(always_[t]);
+  for (const TopRows::Interval& row : narrowed(token, k)) rows.push_back(row.row);
   std::sort(rows.begin(), rows.end());
   out.resize(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) out[i] = {rows[i], 0};

@@ -1,5 +1,7 @@
 #include "inference/head_activations.h"
 
+#include "inference/rounded_head.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -7,12 +9,17 @@
 namespace bitnet {
 namespace {
 
-constexpr int64_t kSubBlock = 16;
+constexpr int64_t kBlock = RoundedHead::kBlockCols;
 constexpr double kUnit = 0x1p-24;  // the relative error of one f32 rounding
-constexpr int32_t kBase = 254, kInt8Limit = kBase * 127 + 126, kQ6Limit = 16383;
-// What the f32 sums of bounds themselves round, and their f64 terms: (cols / 256 + 24) * 2^-24 < 2^-15 for
+constexpr int32_t kLimit = 16383;
+// What the f32 sums of bounds themselves round, and their f64 terms: (cols / 32 + 8) * 2^-24 < 2^-12 for
 // cols < 2^16.
-constexpr double kRoundUp = 1 + 0x1p-14;
+constexpr double kRoundUp = 1 + 0x1p-12;
+// Of the bound's square: t^2 / 12 for random errors, t^2 = 2 ln(2 * 2^60), and what joining it to the error
+// that is not random costs (docs/NUMERICS.md).
+constexpr double kRandom = 84.56 / 12, kRandomShare = 17.0 / 16, kRestShare = 17;
+constexpr double kMostSteps = 8;        // magnitude of a weight, rounded or not
+constexpr double kMeanError = 0x1p-15;  // of a weight's rounding, at most
 
 /// gamma_m = m u / (1 - m u): m roundings in a row, as in dense_matmul (docs/NUMERICS.md).
 double gamma(double roundings) {
@@ -23,28 +30,20 @@ float round_up_to_float(double value) {
   return std::nextafter(static_cast<float>(value * kRoundUp), std::numeric_limits<float>::infinity());
 }
 
-int32_t rounded(float x, double inverse_scale, int32_t limit) {
-  return std::clamp(static_cast<int32_t>(std::lrint(x * inverse_scale)), -limit, limit);
-}
-
 }  // namespace
 
-HeadActivations::HeadActivations(Format format, int64_t cols, int64_t max_tokens)
-    : format_(format),
-      cols_(cols),
-      stride_((cols + 63) / 64 * 64),
-      sub_blocks_((cols + kSubBlock - 1) / kSubBlock),
+HeadActivations::HeadActivations(int64_t cols, std::span<const int32_t> centres, int64_t max_tokens)
+    : cols_(cols),
+      stride_(std::ssize(centres)),
+      blocks_(std::ssize(centres) / kBlock),
+      centres_(centres),
       hi_(static_cast<size_t>(max_tokens * stride_)),
       lo_(static_cast<size_t>(max_tokens * stride_)),
-      token_(static_cast<size_t>(max_tokens)) {
-  if (format == Format::kInt8) {
-    hi_sums_.resize(token_.size());
-    lo_sums_.resize(token_.size());
-  } else {
-    offsets_.resize(static_cast<size_t>(max_tokens * sub_blocks_));
-    weights_.resize(offsets_.size());
-  }
-}
+      offsets_(static_cast<size_t>(max_tokens * blocks_)),
+      whole_(static_cast<size_t>(max_tokens * stride_)),
+      weights_(offsets_.size()),
+      fine_weights_(offsets_.size()),
+      scale_(static_cast<size_t>(max_tokens)) {}
 
 bool HeadActivations::split(int64_t token, std::span<const float> x) {
   float largest = 0;
@@ -53,67 +52,40 @@ bool HeadActivations::split(int64_t token, std::span<const float> x) {
     largest = std::max(largest, std::fabs(value));
   }
   if (largest < 1e-10f) return false;
-  if (format_ == Format::kInt8) {
-    split_i8(token, x, largest);
-  } else {
-    split_q6_k(token, x, largest);
-  }
+  const float scale = largest / static_cast<float>(kLimit);
+  scale_[static_cast<size_t>(token)] = scale;
+  for (int64_t block = 0; block < blocks_; ++block) split_block(token, block, x, 1.0 / scale);
   return true;
 }
 
-void HeadActivations::split_i8(int64_t token, std::span<const float> x, float largest) {
-  Token& state = token_[static_cast<size_t>(token)];
-  state.scale = largest / static_cast<float>(kInt8Limit);
-  const double inverse = 1.0 / state.scale;
+void HeadActivations::split_block(int64_t token, int64_t block, std::span<const float> x, double inverse) {
+  const double scale = scale_[static_cast<size_t>(token)];
   int8_t* hi = hi_.as<int8_t>() + token * stride_;
   int8_t* lo = lo_.as<int8_t>() + token * stride_;
-  int32_t hi_sum = 0, lo_sum = 0;
-  double squares = 0, error = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    const int32_t q = rounded(x[i], inverse, kInt8Limit);
-    // hi is q / 254 rounded to nearest, so that |lo| <= 127.
-    const int32_t high = (q + (q < 0 ? -127 : 127)) / kBase;
-    hi[i] = static_cast<int8_t>(high);
-    lo[i] = static_cast<int8_t>(q - kBase * high);
-    hi_sum += hi[i];
-    lo_sum += lo[i];
-    const double difference = double{x[i]} - double{state.scale} * q;
-    squares += double{x[i]} * x[i];
-    error += difference * difference;
+  int64_t centre = 0;
+  double magnitude = 0, difference = 0, squares = 0;
+  for (int64_t i = block * kBlock; i < std::min((block + 1) * kBlock, cols_); ++i) {
+    const double value = x[static_cast<size_t>(i)];
+    const int32_t q = std::clamp(static_cast<int32_t>(std::lrint(value * inverse)), -kLimit, kLimit);
+    whole_[static_cast<size_t>(token * stride_ + i)] = static_cast<int16_t>(q);
+    lo[i] = static_cast<int8_t>(q & 127);
+    hi[i] = static_cast<int8_t>((q - lo[i]) / 128);
+    centre += int64_t{centres_[static_cast<size_t>(i)]} * q;
+    magnitude += std::fabs(value);
+    difference += std::fabs(value - scale * q);
+    squares += value * value;
   }
-  hi_sums_[static_cast<size_t>(token)] = hi_sum;
-  lo_sums_[static_cast<size_t>(token)] = lo_sum;
-  const double norm = std::sqrt(squares), distance = std::sqrt(error);
   const double exact_kernel = gamma(static_cast<double>(cols_) / 16 + 5);
-  state.norm = round_up_to_float(norm);
-  state.slack = round_up_to_float(distance + (12 * kUnit + exact_kernel) * (norm + distance));
-}
-
-void HeadActivations::split_q6_k(int64_t token, std::span<const float> x, float largest) {
-  Token& state = token_[static_cast<size_t>(token)];
-  state.scale = largest / static_cast<float>(kQ6Limit);
-  const double inverse = 1.0 / state.scale;
-  const double exact_kernel = gamma(static_cast<double>(cols_) / 16 + 5);
-  const double scan = gamma(static_cast<double>(cols_) / 256 + 18);
-  int8_t* hi = hi_.as<int8_t>() + token * stride_;
-  int8_t* lo = lo_.as<int8_t>() + token * stride_;
-  for (int64_t j = 0; j < sub_blocks_; ++j) {
-    int32_t sum = 0;
-    double magnitude = 0, difference = 0;
-    for (int64_t i = j * kSubBlock; i < (j + 1) * kSubBlock; ++i) {
-      const float value = x[static_cast<size_t>(i)];
-      const int32_t q = rounded(value, inverse, kQ6Limit);
-      lo[i] = static_cast<int8_t>(q & 127);
-      hi[i] = static_cast<int8_t>((q - lo[i]) / 128);
-      sum += q;
-      magnitude += std::fabs(value);
-      difference += std::fabs(value - double{state.scale} * q);
-    }
-    const auto place = static_cast<size_t>(token * sub_blocks_ + j);
-    offsets_[place] = -32 * sum;
-    weights_[place] = round_up_to_float(32 * (difference + exact_kernel * magnitude) +
-                                        32 * scan * (magnitude + difference));
-  }
+  const double scan = gamma(static_cast<double>(blocks_) + 4);
+  const double rest = kMostSteps * (difference + exact_kernel * magnitude + scan * (magnitude + difference)) +
+                      kMeanError * magnitude + scale;
+  const auto place = static_cast<size_t>(token * blocks_ + block);
+  offsets_[place] =
+      -static_cast<int32_t>(std::lrint(static_cast<double>(centre) * double{RoundedHead::kCentreUnit}));
+  const double of_random = kRandomShare * kRandom * squares,
+               of_rest = kRestShare * static_cast<double>(blocks_) * rest * rest;
+  weights_[place] = round_up_to_float(of_random + of_rest);
+  fine_weights_[place] = round_up_to_float(of_random / 16 + of_rest);
 }
 
 }  // namespace bitnet

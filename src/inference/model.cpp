@@ -117,8 +117,7 @@ int64_t packed_bytes(const Layer& layer) {
 
 void copy_head(Model::Impl& impl, int threads) {
   ThreadPool pool(threads);
-  if (Int8Head::suits(impl.head)) impl.int8_head.emplace(impl.head, pool, MappedFile::drop_resident);
-  if (Q6Head::suits(impl.head)) impl.q6_head.emplace(impl.head, pool, MappedFile::drop_resident);
+  if (RoundedHead::suits(impl.head)) impl.rounded_head.emplace(impl.head, pool, MappedFile::drop_resident);
   impl.weight_bytes += impl.head_copy_bytes();
 }
 
@@ -181,7 +180,8 @@ int64_t Model::decode_bytes() const {
   const auto head = static_cast<int64_t>(impl_->head.bytes.size());
   const int64_t beside_layers = embedding + (config().tied_head ? 0 : head);
   if (impl_->head_copy_bytes() == 0) return impl_->weight_bytes - beside_layers + head;
-  return impl_->weight_bytes - beside_layers;  // the copy is read instead of the stored one
+  // The copy is read instead of the stored one, without its finer part.
+  return impl_->weight_bytes - beside_layers - impl_->head_copy_bytes() + impl_->rounded_head->scan_bytes();
 }
 DType Model::head_type() const {
   return impl_->head.dtype;

@@ -6,8 +6,7 @@
 #include "bitnet/model/checkpoint.h"
 #include "bitnet/quant/packed_ternary.h"
 #include "inference/dense_matrix.h"
-#include "inference/int8_head.h"
-#include "inference/q6_head.h"
+#include "inference/rounded_head.h"
 
 #include <map>
 #include <memory>
@@ -51,16 +50,12 @@ struct Model::Impl {
   std::vector<Layer> layers;
   std::vector<float> output_norm;
   DenseMatrix embedding, head;
-  // A copy of the head to find the highest logits with: the one that suits its type, or none.
-  std::optional<Int8Head> int8_head;
-  std::optional<Q6Head> q6_head;
-  std::vector<float> inv_freq;  ///< RoPE, [head_dim / 2]
+  std::optional<RoundedHead> rounded_head;  ///< to find the highest logits with
+  std::vector<float> inv_freq;              ///< RoPE, [head_dim / 2]
   int64_t weight_bytes = 0;
   mutable DeviceCopies device_copies;
 
-  [[nodiscard]] int64_t head_copy_bytes() const {
-    return int8_head ? int8_head->bytes() : q6_head ? q6_head->bytes() : 0;
-  }
+  [[nodiscard]] int64_t head_copy_bytes() const { return rounded_head ? rounded_head->bytes() : 0; }
 };
 
 /// inv_freq[i] = theta^(-2i/d), scaled as the config says, rounded to f32 as the reference implementation

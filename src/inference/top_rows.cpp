@@ -34,7 +34,7 @@ void TopRows::consider(int32_t row, float lower, float upper) {
   if (upper < threshold_) return;
   while (!excluded_.empty() && excluded_.front() < row) excluded_ = excluded_.subspan(1);
   if (!excluded_.empty() && excluded_.front() == row) return;
-  survivors_.push_back({row, upper});
+  survivors_.push_back({row, lower, upper});
   if (!(lower > threshold_)) return;
   lowers_.push_back(lower);
   std::push_heap(lowers_.begin(), lowers_.end(), std::greater<>());
@@ -45,7 +45,7 @@ void TopRows::consider(int32_t row, float lower, float upper) {
   if (lowers_.size() == k_) threshold_ = lowers_.front();
 }
 
-std::vector<int32_t> TopRows::merge(std::span<const TopRows> parts) {
+std::vector<TopRows::Interval> TopRows::merge(std::span<const TopRows> parts) {
   std::vector<float> lowers;
   for (const TopRows& part : parts) lowers.insert(lowers.end(), part.lowers_.begin(), part.lowers_.end());
   float threshold = kNothing;
@@ -55,10 +55,10 @@ std::vector<int32_t> TopRows::merge(std::span<const TopRows> parts) {
     std::nth_element(lowers.begin(), last, lowers.end(), std::greater<>());
     threshold = *last;
   }
-  std::vector<int32_t> rows;
+  std::vector<Interval> rows;
   for (const TopRows& part : parts) {
-    for (const Survivor& survivor : part.survivors_) {
-      if (!(survivor.upper < threshold)) rows.push_back(survivor.row);
+    for (const Interval& survivor : part.survivors_) {
+      if (!(survivor.upper < threshold)) rows.push_back(survivor);
     }
   }
   return rows;

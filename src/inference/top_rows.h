@@ -15,21 +15,21 @@ class TopRows {
   void reset(int64_t k, std::span<const int32_t> excluded);
   /// Rows [first, first + lower.size()). NaN ends mean that nothing is known.
   void add(int64_t first, std::span<const float> lower, std::span<const float> upper);
+  struct Interval {
+    int32_t row;
+    float lower, upper;
+  };
   /// The rows picked from several parts of a matrix, ascending if the parts are; all were reset alike.
-  [[nodiscard]] static std::vector<int32_t> merge(std::span<const TopRows> parts);
+  [[nodiscard]] static std::vector<Interval> merge(std::span<const TopRows> parts);
 
  private:
-  struct Survivor {
-    int32_t row;
-    float upper;
-  };
   void consider(int32_t row, float lower, float upper);
 
   size_t k_ = 1;
   std::span<const int32_t> excluded_;  ///< those not yet passed
   float threshold_ = 0;
   std::vector<float> lowers_;  ///< the k highest, the least of them on top of a heap
-  std::vector<Survivor> survivors_;
+  std::vector<Interval> survivors_;
 };
 
 }  // namespace bitnet

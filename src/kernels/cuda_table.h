@@ -115,7 +115,7 @@ struct HeadArgs {
   int64_t y_stride;
 };
 
-/// An int8 copy of a head (inference/int8_head.h) in blocks of 16 rows x 64 columns (cuda/int8_tiles.cuh);
+/// An int8 copy of a head (docs/NUMERICS.md) in blocks of 16 rows x 64 columns (cuda/int8_tiles.cuh);
 /// per row w ~ scale q, error >= ||w - scale q||, norm >= ||w|| + error.
 struct Int8Copy {
   int8_t* tiles;

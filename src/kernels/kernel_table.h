@@ -220,23 +220,19 @@ struct AttentionMergeArgs {
   int64_t rows, head_dim;
 };
 
-/// Approximate products with groups [first_group, last_group) of 16 rows each of a Q6_K matrix, and a sum
-/// from which their error is bounded (docs/NUMERICS.md). Of each 256 columns b of a group there are, 3328 b
-/// bytes from its begin, 16 units of 192 bytes with the codes of 16 columns, then int8 scales s[j][16 rows]
-/// of those columns j; behind all of them, d[b][16 rows] as f16. Groups are group_bytes apart, a multiple
-/// of 64. Column k of row r of a unit is a code in [0, 63]: for k < 12 the lower six bits of byte 64 (k / 4)
-/// + 4 r + k % 4, else the upper two bits of the three bytes 64 u + 4 r + k % 4, u = 0, 1, 2, the lowest
-/// first. Activations are x[i] = 128 hi[i] + lo[i], |x| <= 16383, lo in [0, 127]; offset and weight hold a
-/// number for each 16 columns j. For each row, over the 16 j of a block of 256 from Y = B = 0, then over the
-/// blocks:
-///   Y = fma(s_j, float(offset_j + sum c x), Y);  B = fma(|s_j|, weight_j, B)
-///   y = fma(d, Y, y);  bound = fma(|d|, B, bound)
-/// Callers give offset = -32 sum x, with which the integer is below 2^23: exact in f32. All 16 rows of a
-/// group are written. Rows of hi and lo are 64-byte aligned, x_stride a multiple of 64.
-struct ScanQ6KArgs {
+/// Approximate products with groups [first_group, last_group) of 16 rows each of a 4-bit matrix, and a sum of
+/// squares from which their error is bounded (docs/NUMERICS.md). A group is units of 128 columns, 1088 bytes
+/// each: 4 blocks of 32 columns, 256 bytes of codes L in [0, 15] each, then multipliers m in [0, 127], 16
+/// rows of each block. Byte 64 i + 4 r + j of a block (i, j = 0..3) holds the code of row r, column 8 i + j
+/// in its lower bits and that of column 8 i + 4 + j in its upper bits. Activations are X[k] = 128 hi[k] +
+/// lo[k], |X| <= 16383, lo in [0, 127], zeros from the matrix's columns up to whole units. offset and weight
+/// hold a number for each block b. For each row, over its blocks from y = v = 0:
+///   y = fma(m_b, float(offset_b + sum L X), y);  v = fma(m_b * m_b, weight_b, v)
+/// and bound = sqrt(v). Callers keep |offset_b + sum L X| below 2^24: exact in f32. All 16 rows of a group
+/// are written. Rows of hi and lo are 64-byte aligned, x_stride a multiple of 64.
+struct ScanI4Args {
   const uint8_t* weights;  ///< of group 0
-  int64_t group_bytes;
-  int64_t cols;
+  int64_t units;           ///< of a group
   int64_t first_group, last_group;
   int64_t tokens;
   const int8_t* hi;
@@ -244,28 +240,9 @@ struct ScanQ6KArgs {
   int64_t x_stride;
   const int32_t* offset;
   const float* weight;
-  int64_t sub_block_stride;  ///< of offset and weight, from token to token
-  float* y;                  ///< of the first row of first_group
+  int64_t block_stride;  ///< of offset and weight, from token to token
+  float* y;              ///< of the first row of first_group
   float* bound;
-  int64_t y_stride;
-};
-
-/// y[t, n] = fma(254, float(sum_k q[n, k] hi[t, k]), float(sum_k q[n, k] lo[t, k])) for groups [first_group,
-/// last_group) of 16 rows each of an int8 matrix; q, hi and lo in [-127, 127]. Group g starts at weights + 16
-/// * padded_cols * g; byte 64 (k / 4) + 4 r + k % 4 of it is q[16 g + r, k] + 128. padded_cols is a multiple
-/// of 4; columns of padding meet zero activations. All 16 rows of a group are written. int32 bound: 255 * 127
-/// * cols < 2^31 for cols < 2^16. Rows of hi and lo are 64-byte aligned, q_stride a multiple of 64.
-struct ScanI8Args {
-  const uint8_t* weights;  ///< of group 0
-  int64_t padded_cols;
-  int64_t first_group, last_group;
-  int64_t tokens;
-  const int8_t* hi;
-  const int8_t* lo;
-  int64_t q_stride;
-  const int32_t* hi_sum;  ///< sum of hi, per token
-  const int32_t* lo_sum;
-  float* y;  ///< of the first row of first_group
   int64_t y_stride;
 };
 
@@ -288,8 +265,7 @@ struct KernelTable {
   /// The i of [first, last) with q[i] != 0, in order, and those q; returns how many.
   int64_t (*list_nonzero)(const int8_t* q, int64_t first, int64_t last, int32_t* columns, int8_t* values);
   void (*dense_matmul)(const DenseMatmulArgs&);
-  void (*scan_q6_k)(const ScanQ6KArgs&);
-  void (*scan_i8)(const ScanI8Args&);
+  void (*scan_i4)(const ScanI4Args&);
   void (*rms_norm)(const RmsNormArgs&);
   void (*norm_quantize)(const NormQuantizeArgs&);
   void (*rope)(const RopeArgs&);

@@ -52,7 +52,7 @@ TEST(Measure, EveryKernelIsTimedAtOddShapes) {
     EXPECT_GT(speed.seconds, 0) << speed.kernel << " " << speed.shape;
   }
   EXPECT_EQ(kernels, (std::set<std::string>{"ternary_matmul", "ternary_rows", "ternary_columns",
-                                            "dense_matmul f16", "scan_i8", "attention i8", "quantize",
+                                            "dense_matmul f16", "scan_i4", "attention i8", "quantize",
                                             "rms_norm", "norm_quantize", "glu_relu2", "add", "rope"}));
 }
 

@@ -22,9 +22,8 @@ struct LoadOptions {
   /// Models with squared ReLU: lay the feed-forward weights out so that what is multiplied by zero can be
   /// left out. Results are the same bits without; this is for comparison.
   bool sparse = true;
-  /// Lay out a copy of the output head, of int8 or, for Q6_K, of the same bytes, in which append_top() finds
-  /// the candidates. Without it, every logit is computed from the file's head: the same tokens, slower, from
-  /// less memory where the head is int8 already or shorter.
+  /// Lay out a copy of the output head in six bits, in which append_top() finds the candidates. Without it,
+  /// every logit is computed from the file's head: the same tokens, slower, from less memory.
   bool head_copy = true;
 };
 

@@ -68,6 +68,7 @@ struct F32x16 {
   static F32x16 div(F32x16 a, F32x16 b) {
     return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
   }
+  static F32x16 sqrt(F32x16 a) { return {_mm256_sqrt_ps(a.low), _mm256_sqrt_ps(a.high)}; }
   static F32x16 max(F32x16 a, F32x16 b) {
     return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
   }

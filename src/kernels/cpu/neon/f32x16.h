@@ -66,6 +66,9 @@ struct F32x16 {
   static F32x16 div(F32x16 a, F32x16 b) {
     return generate([&](int i) { return vdivq_f32(a.v[i], b.v[i]); });
   }
+  static F32x16 sqrt(F32x16 a) {
+    return generate([&](int i) { return vsqrtq_f32(a.v[i]); });
+  }
   static F32x16 max(F32x16 a, F32x16 b) {  // vmaxq_f32 would make a NaN of either operand the result
     return generate([&](int i) { return vbslq_f32(vcgtq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]); });
   }

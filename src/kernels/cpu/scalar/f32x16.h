@@ -56,6 +56,9 @@ struct F32x16 {
   static F32x16 div(F32x16 a, F32x16 b) {
     return generate([&](int i) { return a.lane[i] / b.lane[i]; });
   }
+  static F32x16 sqrt(F32x16 a) {
+    return generate([&](int i) { return __builtin_sqrtf(a.lane[i]); });
+  }
   static F32x16 max(F32x16 a, F32x16 b) {
     return generate([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
   }

@@ -1,0 +1,229 @@
+#include "inference/rounded_head.h"
+
+#include "bitnet/core/half.h"
+#include "bitnet/quant/block_formats.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace bitnet {
+namespace {
+
+constexpr int64_t kUnitCols = RoundedHead::kUnitBlocks * RoundedHead::kBlockCols;
+constexpr int64_t kBlockBytes = RoundedHead::kGroupRows * RoundedHead::kBlockCols / 2;
+constexpr int64_t kUnitBytes = RoundedHead::kUnitBlocks * (kBlockBytes + RoundedHead::kGroupRows);
+constexpr float kLeast = 1e-30f, kLargest = 1e10f, kLargestF16 = 65504;
+constexpr float kHalfRange = 7.5f;  // of a block's weights, in steps
+constexpr float kMostSteps = 127;   // multipliers are int8
+
+/// Bits of f16 and bf16 as f32, in loops that compilers vectorize. Infinity and NaN of f16 become values
+/// above 65504, which are looked for.
+float widen_f16(uint16_t bits) {
+  const float magnitude = std::bit_cast<float>((bits & 0x7fffu) << 13) * 0x1p112f;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | (bits & 0x8000u) << 16);
+}
+float widen_bf16(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+template <class Widen>
+void decode_halves(std::span<const std::byte> bytes, std::span<float> out, Widen widen) {
+  for (size_t i = 0; i < out.size(); ++i) {
+    uint16_t bits;
+    std::memcpy(&bits, bytes.data() + 2 * i, sizeof bits);
+    out[i] = widen(bits);
+  }
+}
+
+/// As dequantize_row(), in loops that compilers vectorize: the layout is in quant/block_formats.h.
+void decode_q6_k(std::span<const std::byte> bytes, std::span<float> out) {
+  constexpr size_t kCols = 256, kBytes = 210, kHigh = 128, kScales = 192, kStep = 208, kSub = 16;
+  for (size_t b = 0; b < out.size() / kCols; ++b) {
+    uint8_t block[kBytes], codes[kCols];
+    std::memcpy(block, bytes.data() + b * kBytes, kBytes);
+    for (size_t half = 0; half < 2; ++half) {
+      const uint8_t *low = block + 64 * half, *high = block + kHigh + 32 * half;
+      uint8_t* code = codes + 128 * half;
+      for (size_t i = 0; i < 32; ++i) {
+        code[i] = static_cast<uint8_t>((low[i] & 15) | (high[i] & 3) << 4);
+        code[i + 32] = static_cast<uint8_t>((low[i + 32] & 15) | (high[i] >> 2 & 3) << 4);
+        code[i + 64] = static_cast<uint8_t>(low[i] >> 4 | (high[i] >> 4 & 3) << 4);
+        code[i + 96] = static_cast<uint8_t>(low[i + 32] >> 4 | high[i] >> 6 << 4);
+      }
+    }
+    uint16_t step;
+    std::memcpy(&step, block + kStep, sizeof step);
+    for (size_t j = 0; j < kCols / kSub; ++j) {
+      const float scale = f16_to_f32(step) * static_cast<float>(static_cast<int8_t>(block[kScales + j]));
+      for (size_t i = j * kSub; i < (j + 1) * kSub; ++i)
+        out[b * kCols + i] = scale * static_cast<float>(codes[i] - 32);
+    }
+  }
+}
+
+void decode_row(const DenseMatrix& head, int64_t index, std::span<float> out) {
+  const std::span<const std::byte> bytes = head.row(index);
+  if (head.dtype == DType::kF16) return decode_halves(bytes, out, widen_f16);
+  if (head.dtype == DType::kBF16) return decode_halves(bytes, out, widen_bf16);
+  if (head.dtype == DType::kQ6_K) return decode_q6_k(bytes, out);
+  dequantize_row(head.dtype, bytes, out);
+}
+
+/// The largest magnitude, by bit pattern: NaN is greater than everything.
+float largest_magnitude(std::span<const float> values) {
+  uint32_t largest = 0;
+  for (const float value : values) largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffu);
+  return std::bit_cast<float>(largest);
+}
+
+/// 16 bits for each column from SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number
+/// Generators, 2014): the same for every row, which the bound allows, and on every machine.
+int32_t centre_of(uint64_t column) {
+  uint64_t z = (column + 1) * 0x9e3779b97f4a7c15u;
+  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+  return static_cast<int32_t>((7u << 17) + 2 * (z >> 48) + 1);
+}
+
+/// 4 L + R of a block: floor(4 t + 2) for t = w * inverse + c in [-1/2, 15 1/2) (docs/NUMERICS.md).
+/// Conversion to an integer cuts off, of values that are not negative.
+void round_block(const float* w, const float* centres, float inverse, uint8_t* codes) {
+  for (int64_t k = 0; k < RoundedHead::kBlockCols; ++k)
+    codes[k] = static_cast<uint8_t>(static_cast<int32_t>(4 * (w[k] * inverse + centres[k]) + 2));
+}
+
+/// L of a block of one row, eight columns in four bytes.
+void pack_block(const uint8_t* codes, int64_t row, uint8_t* block) {
+  for (int64_t i = 0; i < 4; ++i) {
+    uint32_t four[2];
+    std::memcpy(four, codes + 8 * i, sizeof four);
+    const uint32_t packed = (four[0] >> 2 & 0x0f0f0f0fu) | (four[1] << 2 & 0xf0f0f0f0u);
+    std::memcpy(block + 64 * i + 4 * row, &packed, sizeof packed);
+  }
+}
+
+/// R of a unit of one row (rounded_head.h).
+void pack_fine(const uint8_t* codes, uint8_t* fine) {
+  uint16_t words[kUnitCols / 8] = {};
+  for (int s = 0; s < 8; ++s) {
+    for (int j = 0; j < 16; ++j)
+      words[j] = static_cast<uint16_t>(words[j] | (codes[16 * s + j] & 3) << (2 * s));
+  }
+  std::memcpy(fine, words, sizeof words);
+}
+
+}  // namespace
+
+bool RoundedHead::suits(const DenseMatrix& head) {
+  const bool longer = head.dtype == DType::kF32 || head.dtype == DType::kF16 || head.dtype == DType::kBF16 ||
+                      head.dtype == DType::kQ8_0 || head.dtype == DType::kQ6_K;
+  return longer && head.cols < (1 << 16);
+}
+
+RoundedHead::RoundedHead(const DenseMatrix& head, ThreadPool& pool, const DoneWith& done_with)
+    : groups_((head.rows + kGroupRows - 1) / kGroupRows),
+      units_((head.cols + kUnitCols - 1) / kUnitCols),
+      weights_(static_cast<size_t>(groups_ * units_ * kUnitBytes)),
+      fine_(static_cast<size_t>(groups_ * kGroupRows * fine_bytes())),
+      scale_(static_cast<size_t>(groups_ * kGroupRows)),
+      centres_(static_cast<size_t>(units_ * kUnitCols)),
+      centre_values_(centres_.size()) {
+  for (size_t k = 0; k < centres_.size(); ++k) {
+    centres_[k] = centre_of(k);
+    centre_values_[k] = static_cast<float>(centres_[k]) * kCentreUnit;
+  }
+  pool.for_range(groups_, 1, [&](int64_t begin, int64_t end) {
+    // With zeros up to whole units.
+    std::vector<float> padded(centres_.size());
+    const std::span<float> row = std::span(padded).first(static_cast<size_t>(head.cols));
+    const float highest = head.dtype == DType::kF16 ? kLargestF16 : kLargest;
+    // In steps, so that the caller can give pages back before all are read.
+    constexpr int64_t kStepGroups = 64;
+    for (int64_t first = begin; first < end; first += kStepGroups) {
+      const int64_t first_row = first * kGroupRows;
+      const int64_t last_row = std::min(std::min(first + kStepGroups, end) * kGroupRows, head.rows);
+      for (int64_t index = first_row; index < last_row; ++index) {
+        decode_row(head, index, row);
+        store_row(padded, largest_magnitude(row), highest, index);
+      }
+      done_with(head.bytes.subspan(static_cast<size_t>(first_row * head.row_bytes),
+                                   static_cast<size_t>((last_row - first_row) * head.row_bytes)));
+    }
+  });
+}
+
+void RoundedHead::store_row(std::span<const float> row, float largest, float highest, int64_t index) {
+  float& scale = scale_[static_cast<size_t>(index)];
+  scale = 0;
+  if (largest == 0) return;
+  scale = std::numeric_limits<float>::quiet_NaN();
+  if (!(largest >= kLeast && largest <= highest)) return;
+  scale = std::nextafter(static_cast<float>(double{largest} / double{kHalfRange * kMostSteps}),
+                         std::numeric_limits<float>::infinity());
+  uint8_t* unit = weights_.as<uint8_t>() + index / kGroupRows * units_ * kUnitBytes;
+  uint8_t* fine = fine_.as<uint8_t>() + index * fine_bytes();
+  const int64_t r = index % kGroupRows;
+  for (int64_t u = 0; u < units_; ++u, unit += kUnitBytes) {
+    uint8_t codes[kUnitCols] = {};
+    for (int64_t b = 0; b < kUnitBlocks; ++b) {
+      const auto first = static_cast<size_t>(u * kUnitCols + b * kBlockCols);
+      const float of_block = largest_magnitude(row.subspan(first, kBlockCols));
+      const double m = std::ceil(double{of_block} / (double{kHalfRange} * scale));
+      if (m == 0) continue;
+      uint8_t* const of = codes + b * kBlockCols;
+      round_block(row.data() + first, centre_values_.data() + first, static_cast<float>(1 / (m * scale)), of);
+      pack_block(of, r, unit + b * kBlockBytes);
+      unit[kUnitBlocks * kBlockBytes + b * kGroupRows + r] = static_cast<uint8_t>(m);
+      fine[units_ * kFineUnitBytes + u * kUnitBlocks + b] = static_cast<uint8_t>(m);
+    }
+    pack_fine(codes, fine + u * kFineUnitBytes);
+  }
+}
+
+int64_t RoundedHead::fine_sum(int64_t row, const int16_t* x) const {
+  const uint8_t* fine = fine_.as<uint8_t>() + row * fine_bytes();
+  const uint8_t* multipliers = fine + units_ * kFineUnitBytes;
+  int64_t total = 0;
+  for (int64_t u = 0; u < units_; ++u, fine += kFineUnitBytes, x += kUnitCols) {
+    uint16_t words[kUnitCols / 8];
+    int16_t codes[kUnitCols];
+    std::memcpy(words, fine, sizeof words);
+    for (int s = 0; s < 8; ++s) {
+      // Shifts by a constant, in the words' own width: compilers vectorize that.
+      for (int j = 0; j < 16; ++j) {
+        codes[16 * s + j] = static_cast<int16_t>(2 * (words[j] & 3) - 3);
+        words[j] = static_cast<uint16_t>(words[j] >> 2);
+      }
+    }
+    for (int64_t b = 0; b < kUnitBlocks; ++b) {
+      int32_t sum = 0;  // |sum| <= 3 * 32 * 16383
+      for (int64_t k = b * kBlockCols; k < (b + 1) * kBlockCols; ++k) sum += int32_t{codes[k]} * x[k];
+      total += int64_t{multipliers[u * kUnitBlocks + b]} * sum;
+    }
+  }
+  return total;
+}
+
+void RoundedHead::prefetch(int64_t row) const {
+  constexpr int64_t kLine = 64;
+  const std::byte* fine = fine_.data() + row * fine_bytes();
+  for (int64_t i = 0; i < fine_bytes() + kLine; i += kLine) __builtin_prefetch(fine + i);
+}
+
+double RoundedHead::weigh(int64_t row, const float* weight) const {
+  const uint8_t* multipliers = fine_.as<uint8_t>() + row * fine_bytes() + units_ * kFineUnitBytes;
+  double sum = 0;
+  for (int64_t b = 0; b < units_ * kUnitBlocks; ++b)
+    sum += static_cast<double>(multipliers[b] * multipliers[b]) * weight[b];
+  return sum;
+}
+
+int64_t RoundedHead::scan_bytes() const {
+  return static_cast<int64_t>(weights_.size() + scale_.size() * sizeof(float));
+}
+
+}  // namespace bitnet
