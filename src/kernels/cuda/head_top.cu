@@ -97,33 +97,46 @@ __global__ void __launch_bounds__(kThreads) split_kernel(const HeadScanArgs args
                               round_up(distance + (12 * 0x1p-24 + exact_kernel) * (norm + distance)), known};
 }
 
-/// Sums of hi and lo digits of 4 kTiles tokens with the 16 rows of a group; lane (g, t) gets rows g and g + 8
-/// of tokens 4j + t: hi, lo, hi, lo.
-template <int kTiles>
-__device__ __forceinline__ void scan_group(const Int8Copy& copy, int64_t group, const int8_t* digits,
-                                           int stride, int (&sums)[kTiles][4]) {
-  constexpr int kAhead = 4;  // blocks in flight
-  const int lane = threadIdx.x % kWarp, blocks = static_cast<int>(copy.blocks);
-  const auto* weights =
-      reinterpret_cast<const uint4*>(copy.tiles + group * copy.blocks * kInt8BlockBytes) + lane;
-  const int8_t* my_digits = digits + lane / 4 * stride + lane % 4 * 16;
+/// A warp's groups of the int8 copy, one after another: the next blocks of 16 rows x 64 columns are in flight
+/// while one is multiplied and while a group's bounds are written.
+struct BlockStream {
+  static constexpr int kAhead = 4;
   uint4 ahead[kAhead][2];
-#pragma unroll
-  for (int i = 0; i < kAhead; ++i) {
-    if (i >= blocks) break;
-    ahead[i][0] = load_stream(weights + i * 64);
-    ahead[i][1] = load_stream(weights + i * 64 + 32);
+
+  __device__ __forceinline__ void load(int i, const uint4* block) {
+    ahead[i][0] = load_stream(block);
+    ahead[i][1] = load_stream(block + 32);
   }
+  __device__ __forceinline__ void start(const Int8Copy& copy, int64_t group) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (group < copy.groups && i < copy.blocks) load(i, weights_of(copy, group) + i * 64);
+    }
+  }
+  [[nodiscard]] static __device__ __forceinline__ const uint4* weights_of(const Int8Copy& copy,
+                                                                          int64_t group) {
+    return reinterpret_cast<const uint4*>(copy.tiles + group * copy.blocks * kInt8BlockBytes) +
+           threadIdx.x % kWarp;
+  }
+};
+
+/// Sums of hi and lo digits of 4 kTiles tokens with the 16 rows of a group; lane (g, t) gets rows g and g + 8
+/// of tokens 4j + t: hi, lo, hi, lo. `stream` has the group's first blocks, and then those of next_group.
+template <int kTiles>
+__device__ __forceinline__ void scan_group(const Int8Copy& copy, int64_t group, int64_t next_group,
+                                           const int8_t* digits, int stride, BlockStream& stream,
+                                           int (&sums)[kTiles][4]) {
+  constexpr int kAhead = BlockStream::kAhead;
+  const int lane = threadIdx.x % kWarp, blocks = static_cast<int>(copy.blocks);
+  const uint4* const weights = BlockStream::weights_of(copy, group);
+  const int8_t* my_digits = digits + lane / 4 * stride + lane % 4 * 16;
   for (int base = 0; base < blocks; base += kAhead) {
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
       const int block = base + i;
       if (block >= blocks) break;
-      const uint4 first = ahead[i][0], second = ahead[i][1];
-      if (block + kAhead < blocks) {
-        ahead[i][0] = load_stream(weights + (block + kAhead) * 64);
-        ahead[i][1] = load_stream(weights + (block + kAhead) * 64 + 32);
-      }
+      const uint4 first = stream.ahead[i][0], second = stream.ahead[i][1];
+      if (block + kAhead < blocks) stream.load(i, weights + (block + kAhead) * 64);
       const uint32_t a[2][4] = {{first.x, second.x, first.y, second.y},
                                 {first.z, second.z, first.w, second.w}};
 #pragma unroll
@@ -134,6 +147,7 @@ __device__ __forceinline__ void scan_group(const Int8Copy& copy, int64_t group, 
       }
     }
   }
+  stream.start(copy, next_group);
 }
 
 /// A warp takes a group of rows; digits of the kScanTokens tokens from kScanTokens * blockIdx.y lie in shared
@@ -145,17 +159,21 @@ __global__ void __launch_bounds__(kThreads, 2) scan_kernel(const HeadScanArgs ar
   const Int8Copy& copy = args.head.copy;
   const int stride = static_cast<int>(padded_cols(args.head.head.cols)) + kSkew;
   const int first = static_cast<int>(blockIdx.y) * kScanTokens;
+  const int64_t warps = int64_t{gridDim.x} * (kThreads / kWarp);
+  const int64_t first_group = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
+  BlockStream stream;
+  stream.start(copy,
+               first_group);  // the copy was made long before: while the kernel in front splits the state
   let_next_start();
   wait_for_previous();
   const auto* digits = reinterpret_cast<const int4*>(args.parts.digits + int64_t{2 * first} * stride);
   for (int i = threadIdx.x; i < kTiles * 8 * stride / 16; i += kThreads) shared[i] = __ldcg(digits + i);
   if (threadIdx.x < args.head.tokens) states[threadIdx.x] = args.parts.states[threadIdx.x];
   __syncthreads();
-  const int64_t warps = int64_t{gridDim.x} * (kThreads / kWarp);
-  for (int64_t group = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp; group < copy.groups;
-       group += warps) {
+  for (int64_t group = first_group; group < copy.groups; group += warps) {
     int sums[kTiles][4] = {};
-    scan_group<kTiles>(copy, group, reinterpret_cast<const int8_t*>(shared), stride, sums);
+    scan_group<kTiles>(copy, group, group + warps, reinterpret_cast<const int8_t*>(shared), stride, stream,
+                       sums);
     write_bounds<kTiles>(args, group, states, first, &sums[0][0]);
   }
 }

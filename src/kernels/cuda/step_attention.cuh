@@ -195,6 +195,7 @@ template <class T>
 __device__ __forceinline__ void score_keys(const StepAttention<T>& a, StepState& state) {
   const int h = attender() / kWarp, lane = attender() % kWarp, slots = a.key_slots();
   int slot = 0;
+  commit_copies();  // a group for each turn; what was staged last may be for the turn after the next
   for (int slice = a.worker; slice < a.key_slices(); slice += kTogether * a.workers) {
     const T* keys[kTogether];
     int positions[kTogether];
@@ -204,7 +205,11 @@ __device__ __forceinline__ void score_keys(const StepAttention<T>& a, StepState&
       keys[k] = reinterpret_cast<const T*>(a.key_region + ((slot + k) * kSliceKeys + lane) * a.key_bytes());
       if (positions[k] == a.position) keys[k] = reinterpret_cast<const T*>(state.new_key);
     }
-    wait_copies<0>();
+    if (slots > kTogether) {
+      wait_copies<1>();
+    } else {
+      wait_copies<0>();
+    }
     sync_attenders();
     if (h < a.part_heads) {
       float scores[kTogether];
@@ -226,8 +231,8 @@ __device__ __forceinline__ void score_keys(const StepAttention<T>& a, StepState&
         const int later = slice + (slots + k) * a.workers;
         if (later < a.key_slices()) stage_keys(a, later, slot + k);
       }
-      commit_copies();
     }
+    commit_copies();
     slot += kTogether;
     if (slot == slots) slot = 0;
   }

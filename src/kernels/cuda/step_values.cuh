@@ -154,7 +154,7 @@ __device__ __forceinline__ void sum_values(const StepAttention<T>& a, StepState&
         publish(place + kPartHeads, sums.total, a.epoch);
       }
     }
-    wait_copies<0>();
+    wait_copies<kValueSlots<T> - 1>();  // what was staged last is another item's
     sync_attenders();
     const float o = weighted_sum(w + h * kWeightStride, values + my_dim, length);
     if (h < a.part_heads && dim + my_dim < a.head_dim) {
@@ -167,10 +167,8 @@ __device__ __forceinline__ void sum_values(const StepAttention<T>& a, StepState&
     }
     if (item + a.workers >= items) break;
     sync_attenders();  // weights and values have been read
-    if (const int later = item + kValueSlots<T> * a.workers; later < items) {
-      stage_values(a, later, slot);
-      commit_copies();
-    }
+    if (const int later = item + kValueSlots<T> * a.workers; later < items) stage_values(a, later, slot);
+    commit_copies();
     if (++slot == kValueSlots<T>) slot = 0;
   }
 }
