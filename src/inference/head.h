@@ -40,6 +40,7 @@ class Head {
   void multiply(int64_t tokens, std::span<float> out);
   [[nodiscard]] bool can_scan(std::span<const TopQuery> queries);
   void scan(int64_t tokens);
+  void refine(int64_t token, std::span<TopRows::Interval> rows);
   [[nodiscard]] std::vector<TopRows::Interval> narrowed(int64_t token, int64_t k);
   [[nodiscard]] bool rescore(int64_t token, int64_t k, std::vector<Candidate>& out);
   void compute_rows(int64_t token, std::span<Candidate> run);

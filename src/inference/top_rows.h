@@ -15,6 +15,8 @@ class TopRows {
   void reset(int64_t k, std::span<const int32_t> excluded);
   /// Rows [first, first + lower.size()). NaN ends mean that nothing is known.
   void add(int64_t first, std::span<const float> lower, std::span<const float> upper);
+  /// A row whose upper end lies below this is out.
+  [[nodiscard]] float threshold() const { return threshold_; }
   struct Interval {
     int32_t row;
     float lower, upper;
