@@ -15,12 +15,18 @@ constexpr int kRows = kWgmmaGroups * kTileRows;
 constexpr int kStagedRow = kRows + 4;  // ints of a token: the lanes that write two tokens meet all banks
 constexpr int64_t kMostSplits = 8;     // blocks that a cluster can have everywhere
 
+/// Two blocks share a multiprocessor.
 template <int kTokens>
 struct Tile {
   static constexpr int kStageBytes = kTokens * kTileCols;
-  static constexpr int kStages = kTokens == 128 ? 6 : kMostSlots;  // two blocks share a multiprocessor
-  static constexpr size_t kSharedBytes =
-      kSwizzleAlignment + std::max<size_t>(size_t{kStages} * kStageBytes, sizeof(int) * kTokens * kStagedRow);
+  static constexpr int kStages = kTokens == 128 ? 6 : kMostSlots;
+  static constexpr int kAhead = kTokens == 128 ? 3 : 8;  ///< tiles of weights
+  static constexpr size_t kStagesBytes =
+      std::max<size_t>(size_t{kStages} * kStageBytes, sizeof(int) * kTokens * kStagedRow);
+  static constexpr size_t kWeightBytes = size_t{kAhead} * kWgmmaGroups * kTileVectors * sizeof(uint4);
+  static constexpr size_t kSharedBytes = kSwizzleAlignment + kStagesBytes + kWeightBytes;
+  /// What it costs to add up the sums of several blocks, in column tiles.
+  static constexpr int64_t kJoinCost = kTokens == 128 ? 7 : kTokens == 64 ? 3 : 1;
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -87,7 +93,8 @@ __device__ __forceinline__ void write_tokens(const GemmArgs& args, const LaneRow
     int sums[kTogether][Lane::kSums];
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
-      const int t = min(base + i * kWgmmaGroups, end - 1);
+      const int t = base + i * kWgmmaGroups;
+      if (t >= end) break;
       const int64_t token = first_token + t;
       scale[i] = __ldcg(args.scale + token);
       q_sum[i] = __ldcg(args.sum + token);
@@ -104,7 +111,8 @@ __device__ __forceinline__ void write_tokens(const GemmArgs& args, const LaneRow
       const uint32_t other = remote_address(staged, (rank + r) % splits);
 #pragma unroll
       for (int i = 0; i < kTogether; ++i) {
-        const int t = min(base + i * kWgmmaGroups, end - 1);
+        const int t = base + i * kWgmmaGroups;
+        if (t >= end) break;
 #pragma unroll
         for (int j = 0; j < Lane::kSums; ++j)
           sums[i][j] += static_cast<int>(
@@ -151,18 +159,19 @@ __global__ void __launch_bounds__(kWgmmaThreads, 2) wgmma_kernel(const GemmArgs 
   // A group beyond the last is read again, and not written.
   const int64_t group =
       min(int64_t{blockIdx.y} * kWgmmaGroups + threadIdx.x / kWarp, args.weights.groups - 1);
-  TernarySource source;
+  TernarySource<Tile<kTokens>::kAhead> source;
   source.tiles =
       static_cast<const uint4*>(args.weights.tiles) + group * k_tiles * kTileVectors + threadIdx.x % kWarp;
   source.last = last - 1;
+  source.use(stages + Tile<kTokens>::kStagesBytes);
   start(source, first);
   const LaneRows<kEpilogue> rows(args.weights);
   __syncthreads();
   let_next_start();
   wait_for_previous();
   int sums[kTokens / 2] = {};
-  multiply_tiles(source, {args.q, first_token, args.tokens}, first, last,
-                 {&barriers, stages, Tile<kTokens>::kStageBytes, Tile<kTokens>::kStages}, sums);
+  const Stages<Tile<kTokens>::kStages, Tile<kTokens>::kStageBytes> ring{&barriers, stages};
+  multiply_tiles(source, {args.q, first_token, args.tokens}, first, last, ring, sums);
   __syncthreads();  // all warps have read the stages
   auto* const staged = reinterpret_cast<int*>(stages);
   stage_sums(sums, staged);
@@ -181,14 +190,15 @@ __global__ void __launch_bounds__(kWgmmaThreads, 2) wgmma_kernel(const GemmArgs 
 #endif
 }
 
-/// Blocks that share a tile's columns: what takes the fewest rounds of the GPU, of so many column tiles each
-/// and what a block takes besides.
-unsigned splits_of(int64_t blocks, int64_t k_tiles) {
+/// Blocks that share a tile's columns, 1, 2, 4 or 8 (clusters of other sizes measured slower): what takes the
+/// fewest rounds of the GPU, of so many column tiles each and what a block takes besides. Two blocks on a
+/// multiprocessor hardly slow each other down: what a tile takes is mostly waiting for instructions.
+unsigned splits_of(int64_t blocks, int64_t k_tiles, int64_t join_cost) {
   constexpr int64_t kBesides = 4;
   int64_t best = 1, least = 0;
-  for (int64_t splits = 1; splits <= std::min(kMostSplits, k_tiles); ++splits) {
-    const int64_t rounds = ceil_div<int64_t>(blocks * splits, device_limits().multiprocessors);
-    const int64_t cost = rounds * (ceil_div(k_tiles, splits) + kBesides);
+  for (int64_t splits = 1; splits <= std::min(kMostSplits, k_tiles); splits *= 2) {
+    const int64_t rounds = ceil_div<int64_t>(blocks * splits, 2 * device_limits().multiprocessors);
+    const int64_t cost = rounds * (ceil_div(k_tiles, splits) + kBesides + (splits > 1 ? join_cost : 0));
     if (splits > 1 && cost >= least) continue;
     best = splits;
     least = cost;
@@ -200,7 +210,8 @@ template <int kTokens>
 void run_tokens(const GemmArgs& args, Stream stream) {
   const auto token_tiles = static_cast<unsigned>(ceil_div<int64_t>(args.tokens, kTokens));
   const auto row_tiles = static_cast<unsigned>(ceil_div<int64_t>(args.weights.groups, kWgmmaGroups));
-  const unsigned splits = splits_of(int64_t{token_tiles} * row_tiles, args.weights.k_tiles);
+  const unsigned splits =
+      splits_of(int64_t{token_tiles} * row_tiles, args.weights.k_tiles, Tile<kTokens>::kJoinCost);
   const auto run = [&](auto kernel) {
     launch(kernel, dim3(token_tiles * splits, row_tiles), kWgmmaThreads, Tile<kTokens>::kSharedBytes,
            Start::kOverlapped, stream, args, {.blocks = splits});

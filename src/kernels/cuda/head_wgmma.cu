@@ -8,7 +8,7 @@
 namespace bitnet::cuda {
 namespace {
 
-constexpr int kStages = 6;
+constexpr int kStages = 4;  // and the weights' slots: two blocks share a multiprocessor
 
 template <int kTokens>
 __global__ void __launch_bounds__(kWgmmaThreads, 2) wgmma_scan_kernel(const HeadScanArgs args) {
@@ -27,21 +27,23 @@ __global__ void __launch_bounds__(kWgmmaThreads, 2) wgmma_scan_kernel(const Head
   source.blocks = reinterpret_cast<const uint4*>(copy.tiles) +
                   min(group, copy.groups - 1) * copy.blocks * (kInt8BlockBytes / 16) + threadIdx.x % kWarp;
   source.last = k_tiles - 1;
+  source.use(unaligned + skip + size_t{kStages} * kStageBytes);
   start(source, 0);
   let_next_start();
   wait_for_previous();
   if (threadIdx.x < args.head.tokens) states[threadIdx.x] = args.parts.states[threadIdx.x];
   __syncthreads();
   int sums[kDigits / 2] = {};
-  multiply_tiles(source, {args.parts.digits, 0, kDigitRows}, 0, k_tiles,
-                 {&barriers, unaligned + skip, kStageBytes, kStages}, sums);
+  const Stages<kStages, kStageBytes> stages{&barriers, unaligned + skip};
+  multiply_tiles(source, {args.parts.digits, 0, kDigitRows}, 0, k_tiles, stages, sums);
   if (group < copy.groups) write_bounds<kDigits / 8>(args, group, states, 0, sums);
 #endif
 }
 
 template <int kTokens>
 void run_tokens(const HeadScanArgs& args, Stream stream) {
-  constexpr size_t kSharedBytes = kSwizzleAlignment + size_t{kStages} * 2 * kTokens * kImageRow;
+  constexpr size_t kSharedBytes =
+      kSwizzleAlignment + size_t{kStages} * 2 * kTokens * kImageRow + kInt8SourceBytes;
   launch(wgmma_scan_kernel<kTokens>,
          dim3(static_cast<unsigned>(ceil_div<int64_t>(args.head.copy.groups, kWgmmaGroups))), kWgmmaThreads,
          kSharedBytes, Start::kOverlapped, stream, args);
