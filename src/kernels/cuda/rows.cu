@@ -12,30 +12,31 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__global__ void __launch_bounds__(kThreads) quantize_kernel(const QuantizeArgs args) {
+template <int kBlock>
+__global__ void __launch_bounds__(kBlock) quantize_kernel(const QuantizeArgs args) {
   extern __shared__ float4 row[];
-  __shared__ RowReduction<kThreads> reduction;
+  __shared__ RowReduction<kBlock> reduction;
   const int64_t token = blockIdx.x;
   const int vectors = static_cast<int>(args.q_stride / 4);
   // Weights of norms pass through the L2 cache once a layer: they travel while the kernel in front runs.
   constexpr int kLine = 32;  // floats
   const int line = static_cast<int>(threadIdx.x) * kLine;
   if (blockIdx.x == 0 && args.norms.first != nullptr) {
-    for (int i = line; i < args.q_stride; i += kThreads * kLine) prefetch(args.norms.first + i);
+    for (int i = line; i < args.q_stride; i += kBlock * kLine) prefetch(args.norms.first + i);
   }
   let_next_start();
   wait_for_previous();
-  normalize_row<kThreads>(args.x + token * args.x_stride, vectors, args.cols, args.norms,
-                          reinterpret_cast<const float4*>(args.norms.first), row, reduction);
+  normalize_row<kBlock>(args.x + token * args.x_stride, vectors, args.cols, args.norms,
+                        reinterpret_cast<const float4*>(args.norms.first), row, reduction);
   RowScale scale;
   if (args.image) {
     const auto write = [&](int quad, uint32_t four) {
       *reinterpret_cast<uint32_t*>(args.q + image_quad_offset(token, quad, args.tokens)) = four;
     };
-    scale = quantize_row<kThreads>(row, vectors, reduction, write);
+    scale = quantize_row<kBlock>(row, vectors, reduction, write);
   } else {
     auto* q = reinterpret_cast<uint32_t*>(args.q + token * args.q_stride);
-    scale = quantize_row<kThreads>(row, vectors, reduction, [&](int quad, uint32_t four) { q[quad] = four; });
+    scale = quantize_row<kBlock>(row, vectors, reduction, [&](int quad, uint32_t four) { q[quad] = four; });
   }
   if (threadIdx.x != 0) return;
   args.scale[token] = scale.scale;
@@ -62,8 +63,12 @@ __global__ void __launch_bounds__(kThreads) glu_kernel(const GluArgs args) {
 }  // namespace
 
 void quantize(const QuantizeArgs& args, Stream stream) {
-  launch(quantize_kernel, dim3(static_cast<unsigned>(args.tokens)), kThreads,
-         static_cast<size_t>(args.q_stride) * sizeof(float), Start::kOverlapped, stream, args);
+  constexpr int64_t kWide = 4096;  // columns
+  const dim3 blocks(static_cast<unsigned>(args.tokens));
+  const size_t shared = static_cast<size_t>(args.q_stride) * sizeof(float);
+  if (args.cols <= kWide)
+    return launch(quantize_kernel<256>, blocks, 256, shared, Start::kOverlapped, stream, args);
+  launch(quantize_kernel<512>, blocks, 512, shared, Start::kOverlapped, stream, args);
 }
 
 void embed(const EmbedArgs& args, Stream stream) {
