@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -14,6 +16,8 @@
 namespace bitnet {
 namespace cuda {
 namespace {
+
+constexpr size_t kMostGraphs = 32;
 
 Scratch make_scratch(const ModelConfig& config, int64_t batch, int64_t context) {
   try {
@@ -72,8 +76,9 @@ class CudaRunner final : public Runner {
   /// Writes ids and DecodeRows for the device; returns the segments of several tokens.
   std::vector<Segment> gather(std::span<const RunnerRow> rows);
   void send_inputs(size_t rows);
-  /// The graph for a token at `position`, captured at its first use.
-  [[nodiscard]] Graph decode_graph(int64_t position);
+  /// The graph for `rows` single tokens of sequences as gathered; null at the first use of many rows, which
+  /// is not worth capturing until it comes again.
+  [[nodiscard]] Graph decode_graph(int64_t rows);
 
   const Model::Impl& model_;
   int device_;
@@ -86,8 +91,8 @@ class CudaRunner final : public Runner {
   CudaHead head_;
   PinnedBuffer host_ids_, host_rows_;
   OwnedStream stream_;
-  std::vector<std::unique_ptr<OwnedGraph>> decode_;  ///< the layers of one token
-  std::vector<LayerActivations> activations_;        ///< none: they are not counted here
+  std::map<std::pair<int64_t, int>, OwnedGraph> graphs_;  ///< the layers, by rows and bucket of chunks
+  std::vector<LayerActivations> activations_;             ///< none: they are not counted here
   int64_t singles_ = 0;
   int64_t single_chunks_ = 0;  ///< that the longest of their sequences has
 };
@@ -124,15 +129,21 @@ void CudaRunner::send_inputs(size_t rows) {
                     static_cast<size_t>(singles_) * sizeof(DecodeRow), stream_.get());
 }
 
-Graph CudaRunner::decode_graph(int64_t position) {
+Graph CudaRunner::decode_graph(int64_t rows) {
   // A graph's grids are fixed: one graph for 1, 2, 4, ... chunks, whose idle blocks are at most half.
-  const auto bucket = static_cast<size_t>(std::bit_width(static_cast<uint64_t>(chunks_of(position + 1) - 1)));
-  while (decode_.size() <= bucket) decode_.push_back(std::make_unique<OwnedGraph>());
-  OwnedGraph& graph = *decode_[bucket];
-  if (graph.get() != nullptr) return graph.get();
+  const auto bucket = static_cast<int>(std::bit_width(static_cast<uint64_t>(single_chunks_ - 1)));
+  if (graphs_.size() >= kMostGraphs && !graphs_.contains({rows, bucket})) graphs_.clear();
+  const auto [entry, is_new] = graphs_.try_emplace({rows, bucket});
+  OwnedGraph& graph = entry->second;
+  if (graph.get() != nullptr || (is_new && rows > 1)) return graph.get();
+  const int64_t chunks = std::min(int64_t{1} << bucket, scratch_.chunks);
   table().begin_capture(stream_.get());
-  send_inputs(1);
-  forward_.decode_one(std::min(int64_t{1} << bucket, scratch_.chunks), stream_.get());
+  send_inputs(static_cast<size_t>(rows));
+  if (rows == 1) {
+    forward_.decode_one(chunks, stream_.get());
+  } else {
+    forward_.run_batch(rows, rows, chunks, {}, stream_.get());
+  }
   graph.reset(table().end_capture(stream_.get()));
   return graph.get();
 }
@@ -146,9 +157,11 @@ void CudaRunner::run(std::span<const RunnerRow> rows) {
     step_.run(row.id, row.position, *static_cast<const CudaCache*>(row.cache), stream_.get());
     return;
   }
-  if (rows.size() == 1) {
-    table().launch_graph(decode_graph(rows.front().position), stream_.get());
-    return;
+  if (segments.empty()) {
+    if (const Graph graph = decode_graph(std::ssize(rows))) {
+      table().launch_graph(graph, stream_.get());
+      return;
+    }
   }
   send_inputs(rows.size());
   forward_.run_batch(std::ssize(rows), singles_, single_chunks_, segments, stream_.get());
