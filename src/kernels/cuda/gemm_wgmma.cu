@@ -86,18 +86,22 @@ __device__ __forceinline__ void write_tokens(const GemmArgs& args, const LaneRow
   using Lane = LaneRows<kEpilogue>;
   constexpr int kTogether = 4;  // loads that do not wait for one another
   const int64_t first_output = int64_t{blockIdx.y} * (kIsPaired<kEpilogue> ? kRows / 2 : kRows);
-  const int warp = threadIdx.x / kWarp;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  // Lane n has what belongs to the warp's token n.
+  float scales = 0;
+  int32_t q_sums = 0;
+  if (const int t = begin + warp + lane * kWgmmaGroups; t < end) {
+    scales = __ldcg(args.scale + first_token + t);
+    q_sums = __ldcg(args.sum + first_token + t);
+  }
   for (int base = begin + warp; base < end; base += kTogether * kWgmmaGroups) {
-    float scale[kTogether], before[kTogether][Lane::kOutputs];
-    int32_t q_sum[kTogether];
+    float before[kTogether][Lane::kOutputs];
     int sums[kTogether][Lane::kSums];
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
       const int t = base + i * kWgmmaGroups;
       if (t >= end) break;
       const int64_t token = first_token + t;
-      scale[i] = __ldcg(args.scale + token);
-      q_sum[i] = __ldcg(args.sum + token);
 #pragma unroll
       for (int j = 0; j < Lane::kOutputs; ++j) {
         const int64_t output = first_output + Lane::output(j);
@@ -123,8 +127,9 @@ __device__ __forceinline__ void write_tokens(const GemmArgs& args, const LaneRow
     for (int i = 0; i < kTogether; ++i) {
       const int t = base + i * kWgmmaGroups;
       if (t >= end) break;
+      const int n = (t - begin) / kWgmmaGroups;
       float p[Lane::kSums];
-      rows.products(sums[i], q_sum[i], scale[i], p);
+      rows.products(sums[i], __shfl_sync(0xffffffffu, q_sums, n), __shfl_sync(0xffffffffu, scales, n), p);
       float* y = args.y + (first_token + t) * args.y_stride;
 #pragma unroll
       for (int j = 0; j < Lane::kOutputs; ++j) {

@@ -6,7 +6,8 @@
 namespace bitnet::cuda {
 namespace {
 
-constexpr int kThreads = 128, kStoreThreads = 256;
+constexpr int kThreads = 128;
+constexpr int kStoreHeads = 8, kStoreThreads = kStoreHeads * kWarp;
 
 __global__ void rope_table_kernel(const RopeTableArgs args) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -17,7 +18,7 @@ __global__ void rope_table_kernel(const RopeTableArgs args) {
   args.sin[i] = static_cast<float>(sin(angle));
 }
 
-/// A block takes a token, a warp a head of q, k or v at a time.
+/// Grid: (tokens, heads of q, k and v by eights); a warp takes a head.
 template <class T>
 __global__ void __launch_bounds__(kStoreThreads) rope_store_kernel(const RopeStoreArgs args) {
   const int64_t token = blockIdx.x, position = args.first + token;
@@ -30,24 +31,24 @@ __global__ void __launch_bounds__(kStoreThreads) rope_store_kernel(const RopeSto
   T* values = static_cast<T*>(args.cache.values) + position * kv_heads * stride;
   let_next_start();
   wait_for_previous();
-  for (int head = threadIdx.x / kWarp; head < q_heads + 2 * kv_heads; head += kStoreThreads / kWarp) {
-    float* x = args.qkv + token * args.qkv_stride + head * head_dim;
-    const int value = head - q_heads - kv_heads;
-    for (int i = threadIdx.x % kWarp; i < half; i += kWarp) {
-      const float a = x[i], b = x[i + half];
-      if (value >= 0) {
-        values[value * stride + i] = from_float<T>(a);
-        values[value * stride + i + half] = from_float<T>(b);
-        continue;
-      }
-      const Rotated r = rotate(a, b, cos[i], sin[i]);
-      if (head < q_heads) {
-        x[i] = r.a;
-        x[i + half] = r.b;
-      } else {
-        keys[(head - q_heads) * stride + i] = from_float<T>(r.a);
-        keys[(head - q_heads) * stride + i + half] = from_float<T>(r.b);
-      }
+  const int head = static_cast<int>(blockIdx.y) * kStoreHeads + static_cast<int>(threadIdx.x) / kWarp;
+  const int key = head - q_heads, value = key - kv_heads;
+  if (value >= kv_heads) return;
+  float* x = args.qkv + token * args.qkv_stride + head * head_dim;
+  for (int i = threadIdx.x % kWarp; i < half; i += kWarp) {
+    const float a = x[i], b = x[i + half];
+    if (value >= 0) {
+      values[value * stride + i] = from_float<T>(a);
+      values[value * stride + i + half] = from_float<T>(b);
+      continue;
+    }
+    const Rotated r = rotate(a, b, cos[i], sin[i]);
+    if (key < 0) {
+      x[i] = r.a;
+      x[i + half] = r.b;
+    } else {
+      keys[key * stride + i] = from_float<T>(r.a);
+      keys[key * stride + i + half] = from_float<T>(r.b);
     }
   }
 }
@@ -85,9 +86,12 @@ void rope_table(const RopeTableArgs& args, Stream stream) {
 }
 
 void rope_store(const RopeStoreArgs& args, Stream stream) {
+  const dim3 grid(
+      static_cast<unsigned>(args.tokens),
+      static_cast<unsigned>(ceil_div<int64_t>(args.heads.heads + 2 * args.heads.kv_heads, kStoreHeads)));
   for_kv_type(args.cache.dtype, [&](auto type) {
-    launch(rope_store_kernel<typename decltype(type)::Element>, dim3(static_cast<unsigned>(args.tokens)),
-           kStoreThreads, 0, Start::kOverlapped, stream, args);
+    launch(rope_store_kernel<typename decltype(type)::Element>, grid, kStoreThreads, 0, Start::kOverlapped,
+           stream, args);
   });
 }
 

@@ -63,10 +63,10 @@ __global__ void __launch_bounds__(kThreads) glu_kernel(const GluArgs args) {
 }  // namespace
 
 void quantize(const QuantizeArgs& args, Stream stream) {
-  constexpr int64_t kWide = 4096;  // columns
+  constexpr int64_t kWide = 4096, kFew = 128;  // columns, tokens: few blocks are waited for, many share
   const dim3 blocks(static_cast<unsigned>(args.tokens));
   const size_t shared = static_cast<size_t>(args.q_stride) * sizeof(float);
-  if (args.cols <= kWide)
+  if (args.cols <= kWide || args.tokens > kFew)
     return launch(quantize_kernel<256>, blocks, 256, shared, Start::kOverlapped, stream, args);
   launch(quantize_kernel<512>, blocks, 512, shared, Start::kOverlapped, stream, args);
 }
