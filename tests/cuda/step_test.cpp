@@ -1,8 +1,10 @@
 // The persistent decode kernel against the decode kernels one by one.
 
+#include "bitnet/model/convert.h"
 #include "cuda_test.h"
 #include "inference/cuda_step.h"
 #include "inference/fixtures.h"
+#include "temporary_folder.h"
 
 #include <numeric>
 
@@ -13,7 +15,7 @@ class Step : public CudaTest {
  protected:
   /// Runs tokens at the positions, each by both, and compares the hidden states. Before the first, both
   /// caches hold the same random numbers, 0.25 to 0.5 of either sign.
-  void compare(DType kv_type, int64_t context, std::span<const int32_t> positions);
+  void compare(const std::filesystem::path& file, DType kv_type, std::span<const int32_t> positions);
 };
 
 std::vector<float> hidden_state(const Scratch& scratch, const ModelConfig& config) {
@@ -22,8 +24,9 @@ std::vector<float> hidden_state(const Scratch& scratch, const ModelConfig& confi
   return x;
 }
 
-void Step::compare(DType kv_type, int64_t context, std::span<const int32_t> positions) {
-  const auto model = Model::load(testing::bundled_model());
+void Step::compare(const std::filesystem::path& file, DType kv_type, std::span<const int32_t> positions) {
+  const int64_t context = positions.back() + 1;
+  const auto model = Model::load(file);
   const ModelConfig& config = model->config();
   const auto weights = model_on_device(model->impl(), 0, 1);
   Scratch scratch(config, 1, context);
@@ -67,13 +70,52 @@ void Step::compare(DType kv_type, int64_t context, std::span<const int32_t> posi
 TEST_F(Step, HasTheBitsOfTheKernelsOneByOne) {
   std::vector<int32_t> positions(700);  // up to three chunks
   std::iota(positions.begin(), positions.end(), 0);
-  for (const DType kv_type : {DType::kF32, DType::kF16}) compare(kv_type, std::ssize(positions), positions);
+  for (const DType kv_type : {DType::kF32, DType::kF16})
+    compare(testing::bundled_model(), kv_type, positions);
 }
 
 // A block has several slices of keys and of values, and joins more chunks than it gathers at once.
 TEST_F(Step, HasTheBitsOfTheKernelsOneByOneInLongContexts) {
   const std::vector<int32_t> positions{1023, 1024, 2815, 4095, 4096, 8191, 8192, 8447, 8448, 8699};
-  for (const DType kv_type : {DType::kF32, DType::kF16}) compare(kv_type, positions.back() + 1, positions);
+  for (const DType kv_type : {DType::kF32, DType::kF16})
+    compare(testing::bundled_model(), kv_type, positions);
+}
+
+struct Shape {
+  const char* name;
+  int64_t heads, kv_heads, head_dim;
+  bool sub_norms;
+  Activation activation;
+};
+
+TEST_F(Step, HasTheBitsOfTheKernelsOneByOneForHeadsOfAllKinds) {
+  const std::vector<Shape> shapes{
+      {"two parts of four, three slices of dimensions", 16, 2, 72, true, Activation::kRelu2},
+      {"parts of four and of three", 14, 2, 64, false, Activation::kSilu},
+      {"each head its own keys, of less than a slice", 32, 32, 20, true, Activation::kRelu2},
+      {"two heads of 128 that share keys", 2, 1, 128, false, Activation::kSilu}};
+  std::vector<int32_t> positions(40);
+  std::iota(positions.begin(), positions.end(), 0);
+  for (const int32_t position : {255, 256, 257, 511, 512, 600, 1300}) positions.push_back(position);
+  const testing::TemporaryFolder folder;
+  for (const Shape& shape : shapes) {
+    SCOPED_TRACE(shape.name);
+    SynthOptions options;
+    options.config.architecture = shape.sub_norms ? "bitnet-b1.58" : "llama";
+    options.config.name = "heads";
+    options.config.vocab_size = 300;
+    options.config.hidden_size = 256;
+    options.config.intermediate_size = 384;
+    options.config.num_layers = 2;
+    options.config.num_heads = shape.heads;
+    options.config.num_kv_heads = shape.kv_heads;
+    options.config.head_dim = shape.head_dim;
+    options.config.max_position = 2048;
+    options.config.activation = shape.activation;
+    options.config.sub_norms = shape.sub_norms;
+    synthesize(options, folder / "m.gguf");
+    for (const DType kv_type : {DType::kF32, DType::kF16}) compare(folder / "m.gguf", kv_type, positions);
+  }
 }
 
 }  // namespace
