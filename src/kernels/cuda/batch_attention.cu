@@ -60,45 +60,85 @@ __device__ void place_new(const Task<T>& task, const float* row, int begin, int 
   for (int i = threadIdx.x; i < task.head_dim; i += kThreads) staged[i] = from_float<T>(row[i]);
 }
 
-/// Scores of positions [begin, begin + part), -inf where they are not seen.
-template <class T, int kHeads>
+/// Scores of positions [begin, begin + part), -inf where they are not seen. A thread takes a key and
+/// kTogether heads at once.
+template <int kTogether, class T, int kHeads>
 __device__ void score_part(const DecodeAttentionArgs& args, const Task<T>& task, int begin, int part,
                            const std::byte* staging, AttentionState<kHeads>& s) {
   constexpr int kVector = kVectorBytes / sizeof(T);
-  const int at = static_cast<int>(threadIdx.x) % part;
+  const int at = static_cast<int>(threadIdx.x) % part, groups = kThreads / part;
   const bool seen = begin + at < task.length;
   const T* key = reinterpret_cast<const T*>(staging + at * task.key_bytes());
-  for (int h = static_cast<int>(threadIdx.x) / part; h < kHeads; h += kThreads / part) {
-    float sum = 0;
-    if (seen) {
-      int d = 0;
-#pragma unroll 4
-      for (; d + kVector <= task.head_dim; d += kVector) {
-        const uint4 packed = *reinterpret_cast<const uint4*>(key + d);
-        const T* elements = reinterpret_cast<const T*>(&packed);
+  for (int first = static_cast<int>(threadIdx.x) / part; first < kHeads; first += kTogether * groups) {
+    int heads[kTogether];
+    float sums[kTogether] = {};
 #pragma unroll
-        for (int j = 0; j < kVector; ++j) sum = fmaf(s.q[h][d + j], to_float(elements[j]), sum);
+    for (int u = 0; u < kTogether; ++u) heads[u] = first + u * groups;
+    int d = 0;
+#pragma unroll 2
+    for (; seen && d + kVector <= task.head_dim; d += kVector) {
+      const uint4 packed = *reinterpret_cast<const uint4*>(key + d);
+      const T* elements = reinterpret_cast<const T*>(&packed);
+#pragma unroll
+      for (int j = 0; j < kVector; j += 4) {
+#pragma unroll
+        for (int u = 0; u < kTogether; ++u) {
+          const float4 q = *reinterpret_cast<const float4*>(&s.q[heads[u]][d + j]);
+          sums[u] = fmaf(q.x, to_float(elements[j]), sums[u]);
+          sums[u] = fmaf(q.y, to_float(elements[j + 1]), sums[u]);
+          sums[u] = fmaf(q.z, to_float(elements[j + 2]), sums[u]);
+          sums[u] = fmaf(q.w, to_float(elements[j + 3]), sums[u]);
+        }
       }
-      for (; d < task.head_dim; ++d) sum = fmaf(s.q[h][d], to_float(key[d]), sum);
     }
-    s.weights[h][begin + at] = seen ? sum * args.scale : -INFINITY;
+    for (; seen && d < task.head_dim; ++d) {
+#pragma unroll
+      for (int u = 0; u < kTogether; ++u) sums[u] = fmaf(s.q[heads[u]][d], to_float(key[d]), sums[u]);
+    }
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u)
+      s.weights[heads[u]][begin + at] = seen ? sums[u] * args.scale : -INFINITY;
   }
 }
 
-/// out[n] += weights times values of [begin, begin + part), in order of position: element n kThreads +
-/// threadIdx.x of [kHeads][head_dim].
+__device__ __forceinline__ float2 pair_at(const __half* p) {
+  return __half22float2(*reinterpret_cast<const __half2*>(p));
+}
+__device__ __forceinline__ float2 pair_at(const float* p) {
+  return *reinterpret_cast<const float2*>(p);
+}
+
+/// Pairs of neighbours of [kHeads][head_dim] that a thread has: pairs threadIdx.x, threadIdx.x + kThreads ...
+template <int kHeads>
+inline constexpr int kPairs = kHeads == 1 ? 1 : kHeads* static_cast<int>(kMaxHeadDim) / 2 / kThreads;
+
+/// out += weights times values of [begin, begin + part), in order of position.
 template <class T, int kHeads>
 __device__ void add_part(const Task<T>& task, int begin, int part, const std::byte* staging,
-                         const AttentionState<kHeads>& s, float (&out)[kHeads]) {
+                         const AttentionState<kHeads>& s, float2 (&out)[kPairs<kHeads>]) {
   const T* values = reinterpret_cast<const T*>(staging);
   const int stride = task.padded_dim(), count = min(part, task.length - begin);
 #pragma unroll
-  for (int n = 0; n < kHeads; ++n) {
-    const int i = n * kThreads + static_cast<int>(threadIdx.x), h = i / task.head_dim, d = i % task.head_dim;
+  for (int n = 0; n < kPairs<kHeads>; ++n) {
+    const int e = 2 * (n * kThreads + static_cast<int>(threadIdx.x)), h = e / task.head_dim;
     if (h >= kHeads) break;
-#pragma unroll 8
-    for (int p = 0; p < count; ++p)
-      out[n] = fmaf(s.weights[h][begin + p], to_float(values[p * stride + d]), out[n]);
+    const T* column = values + e % task.head_dim;
+    const float* weights = &s.weights[h][begin];
+    const auto add = [&](float weight, int p) {
+      const float2 v = pair_at(column + p * stride);
+      out[n].x = fmaf(weight, v.x, out[n].x);
+      out[n].y = fmaf(weight, v.y, out[n].y);
+    };
+    int p = 0;
+#pragma unroll 2
+    for (; p + 4 <= count; p += 4) {
+      const float4 w = *reinterpret_cast<const float4*>(weights + p);
+      add(w.x, p);
+      add(w.y, p + 1);
+      add(w.z, p + 2);
+      add(w.w, p + 3);
+    }
+    for (; p < count; ++p) add(weights[p], p);
   }
 }
 
@@ -129,18 +169,21 @@ __device__ bool all_arrived(const DecodeAttentionArgs& args, int chunks, Attenti
 /// Writes the result of this thread's elements: of the only chunk, or of all joined by the last block.
 template <class T, int kHeads>
 __device__ void finish(const DecodeAttentionArgs& args, const Task<T>& task, int row, int chunk,
-                       AttentionState<kHeads>& s, const float (&sums)[kHeads]) {
+                       AttentionState<kHeads>& s, const float2 (&sums)[kPairs<kHeads>]) {
   const int chunks = task.position / kChunk + 1, elements = kHeads * task.head_dim;
   float* out = args.out + row * args.out_stride + int64_t{task.first_head} * task.head_dim;
   float* partial = partial_of<kHeads>(args, chunk);
 #pragma unroll
-  for (int n = 0; n < kHeads; ++n) {
-    const int i = n * kThreads + static_cast<int>(threadIdx.x), h = i / task.head_dim;
-    if (i >= task.heads * task.head_dim) break;
+  for (int n = 0; n < kPairs<kHeads>; ++n) {
+    const int e = 2 * (n * kThreads + static_cast<int>(threadIdx.x));
+    if (e >= task.heads * task.head_dim) break;
     if (chunks == 1) {
-      out[i] = sums[n] * __fdiv_rn(1.0f, s.total[h]);
+      const float inverse = __fdiv_rn(1.0f, s.total[e / task.head_dim]);
+      out[e] = sums[n].x * inverse;
+      out[e + 1] = sums[n].y * inverse;
     } else {
-      partial[i] = sums[n];
+      partial[e] = sums[n].x;
+      partial[e + 1] = sums[n].y;
     }
   }
   if (chunks == 1) return;
@@ -189,11 +232,15 @@ __global__ void __launch_bounds__(kThreads) batch_kernel(const Args args) {
     __syncthreads();  // also behind rotate_new
     place_new(task, s.new_k, begin, part, task.key_bytes(), keys);
     __syncthreads();
-    score_part(args.attention, task, begin, part, keys, s);
+    if (kHeads % 2 == 0 && kHeads > kThreads / part) {
+      score_part<kHeads % 2 == 0 ? 2 : 1>(args.attention, task, begin, part, keys, s);
+    } else {
+      score_part<1>(args.attention, task, begin, part, keys, s);
+    }
   }
   __syncthreads();
   softmax(s);
-  float sums[kHeads] = {};
+  float2 sums[kPairs<kHeads>] = {};
   for (int begin = 0; begin < task.length; begin += part) {
     if (begin > 0) {
       __syncthreads();

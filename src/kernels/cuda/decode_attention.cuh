@@ -31,7 +31,7 @@ struct Task {
 
 /// Query heads, their weights in a chunk, and the new position's key and value.
 template <int kHeads>
-struct AttentionState {
+struct alignas(16) AttentionState {
   float q[kHeads][kMaxHeadDim];
   float weights[kHeads][kChunk];  ///< scores, and then e^(score - maximum)
   float new_k[kMaxHeadDim], new_v[kMaxHeadDim];
