@@ -158,7 +158,8 @@ void CudaRunner::run(std::span<const RunnerRow> rows) {
     return;
   }
   if (segments.empty()) {
-    if (const Graph graph = decode_graph(std::ssize(rows))) {
+    auto* const graph = decode_graph(std::ssize(rows));
+    if (graph != nullptr) {
       table().launch_graph(graph, stream_.get());
       return;
     }
