@@ -19,7 +19,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kBatchFooter = R"(Examples:
   bitnet batch -i prompts.txt -o answers.jsonl -n 64 --greedy
   bitnet batch -m model.gguf --chat -i questions.csv -o answers.csv
   bitnet batch -i prompts.jsonl -o answers.jsonl --resume
@@ -205,7 +205,7 @@ void add_batch_command(Command app, Program& program) {
   auto options = std::make_shared<BatchOptions>();
   const Command command =
       add_command(app, program, "batch", "Continue every prompt of a file", options, &batch);
-  command.footer(kFooter);
+  command.footer(kBatchFooter);
   command.add_option("-i,--input", options->input, "Prompts: .txt, .jsonl or .csv")
       .type_name("FILE")
       .required();

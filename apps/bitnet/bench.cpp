@@ -21,7 +21,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kBenchFooter = R"(Examples:
   bitnet bench -m model.gguf
   bitnet bench -m model.gguf -p 128,512 -n 128 -t 1,2,4 -r 5 --roofline --json > today.json
   bitnet bench -m model.gguf -p 0 -n 64 --depth 0,1024,3500 --kv f16
@@ -198,7 +198,7 @@ void add_run_options(Command command, BenchOptions& options) {
 void add_bench_command(Command app, Program& program) {
   auto options = std::make_shared<BenchOptions>();
   const Command command = add_command(app, program, "bench", "Measure speed and memory", options, &bench);
-  command.footer(kFooter);
+  command.footer(kBenchFooter);
   const Command tensor =
       add_command(command, program, "tensor", "Run a transformer layer on general tensors and count copies",
                   std::make_shared<TensorBenchOptions>(), &bench_tensor);

@@ -154,13 +154,14 @@ void add_simd_rows(Rows& rows, const Effort& effort) {
                             full({4096}, -1));  // so that neither overflows
   const std::pair<const char*, std::function<void(Tensor&)>> in_place[] = {
       {"add", [&](Tensor& t) { add_(t, step); }}, {"mul", [&](Tensor& t) { mul_(t, sign); }}};
-  for (const auto& [name, compute] : in_place) {
+  for (const auto& entry : in_place) {
+    const auto& name = entry.first;
+    const auto& compute = entry.second;
     Tensor fast = randn(Shape{4096}, {.seed = 4}), plain = clone(fast);
     compute(fast);
     with_backend("scalar", [&] { compute(plain); });
     require_close(fast, plain, 0, name);
-    add_row(fmt::format("{} f32 in the first cache, in place", name),
-            [&, &change = compute] { change(fast); });
+    add_row(fmt::format("{} f32 in the first cache, in place", name), [&] { compute(fast); });
   }
   for (const auto& entry : cases) {
     const auto& name = entry.first;

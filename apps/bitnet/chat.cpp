@@ -19,7 +19,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kChatFooter = R"(Examples:
   bitnet chat -m model.gguf
   bitnet chat -m model.gguf --system "Answer in one sentence." --temp 0.6
   bitnet chat --template none            (a base model: it goes on writing)
@@ -236,7 +236,7 @@ void add_chat_command(Command app, Program& program) {
   auto options = std::make_shared<ChatOptions>();
   options->generation.generate.max_tokens = 1024;  // a base model never ends by itself
   const Command command = add_command(app, program, "chat", "Talk with a model", options, &chat);
-  command.footer(kFooter);
+  command.footer(kChatFooter);
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);

@@ -17,7 +17,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kConvertFooter = R"(Examples:
   bitnet convert ./bitnet-b1.58-2B-4T -o model.gguf
   bitnet convert model.gguf -o ./folder
   bitnet convert model.gguf -o small.gguf --type tq1_0 --embedding q6_k
@@ -78,7 +78,7 @@ void add_convert_command(Command app, Program& program) {
   auto options = std::make_shared<ConvertCommandOptions>();
   const Command command = add_command(
       app, program, "convert", "Convert between GGUF and Hugging Face folders", options, &convert_command);
-  command.footer(kFooter);
+  command.footer(kConvertFooter);
   command.add_option("SOURCE", options->source, "A .gguf file or Hugging Face folder").required();
   command.add_option("-o,--output", options->output, "The .gguf file or folder to write")
       .type_name("OUTPUT")

@@ -17,7 +17,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kInfoFooter = R"(Examples:
   bitnet info
   bitnet info --isa scalar --json)";
 
@@ -158,7 +158,7 @@ void add_info_command(Command app, Program& program) {
   const Command command =
       add_command(app, program, "info", "Show the machine, the build and the kernels chosen",
                   std::make_shared<InfoOptions>(), &info);
-  command.footer(kFooter);
+  command.footer(kInfoFooter);
   add_isa_option(command, program.common);
 }
 

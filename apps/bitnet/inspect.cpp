@@ -22,7 +22,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kInspectFooter = R"(Examples:
   bitnet inspect model.gguf
   bitnet inspect ./bitnet-b1.58-2B-4T --json
   bitnet inspect model.gguf --no-zeros     (fast: weights are not read, the model is not checked)
@@ -241,7 +241,7 @@ void add_inspect_command(Command app, Program& program) {
   auto options = std::make_shared<InspectOptions>();
   const Command command =
       add_command(app, program, "inspect", "Show what a model file holds", options, &inspect);
-  command.footer(kFooter);
+  command.footer(kInspectFooter);
   const Option positional =
       command.add_option("MODEL", options->model, "A .gguf file, .safetensors file or folder");
   add_model_option(command, program.common).excludes(positional);

@@ -17,7 +17,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kLogitsFooter = R"(Examples:
   bitnet logits -p "Once upon a time" -o logits.safetensors
   bitnet logits -m model.gguf --ids 1,2,3 -o logits.safetensors
   bitnet logits --ids 1,2,3 --oracle -o expected.safetensors     (the slow reference forward pass)
@@ -90,7 +90,7 @@ void add_logits_command(Command app, Program& program) {
   auto options = std::make_shared<LogitsOptions>();
   const Command command =
       add_command(app, program, "logits", "Write the logits of every token of a text", options, &logits);
-  command.footer(kFooter);
+  command.footer(kLogitsFooter);
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);

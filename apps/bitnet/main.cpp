@@ -11,7 +11,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kProgramFooter = R"(Examples:
   bitnet run -p "Once upon a time there was"
   bitnet chat -m bitnet-2b-4t.gguf
   bitnet convert ./bitnet-b1.58-2B-4T -o bitnet-2b-4t.gguf
@@ -48,7 +48,7 @@ int parse_and_act(int argc, char** argv) {
   Arguments arguments("bitnet",
                       "BitNet b1.58 models (ternary weights, int8 activations) on the CPU, exactly.");
   const Command app = arguments.program();
-  app.footer(kFooter);
+  app.footer(kProgramFooter);
   app.add_flag("--version", version, "Print the version");
   add_output_options(app, program.common);
   add_commands(app, program);

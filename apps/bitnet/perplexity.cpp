@@ -15,7 +15,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kPerplexityFooter = R"(Examples:
   bitnet perplexity -f eval.txt
   bitnet perplexity -m model.gguf -f eval.txt --window 1023 --json
   bitnet perplexity --ids 0,51,1454,548
@@ -67,7 +67,7 @@ void add_perplexity_command(Command app, Program& program) {
   auto options = std::make_shared<PerplexityOptions>();
   const Command command = add_command(app, program, "perplexity", "Measure how well a model predicts a text",
                                       options, &perplexity_command);
-  command.footer(kFooter);
+  command.footer(kPerplexityFooter);
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);

@@ -18,7 +18,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kRunFooter = R"(Examples:
   bitnet run -p "Once upon a time there was"
   bitnet run -m model.gguf -f prompt.txt -n 200 --temp 0.7 --seed 1
   echo "The captain looked" | bitnet run --greedy --stop "." --json
@@ -148,7 +148,7 @@ int run(const RunOptions& options, const CommonOptions& common) {
 void add_run_command(Command app, Program& program) {
   auto options = std::make_shared<RunOptions>();
   const Command command = add_command(app, program, "run", "Continue a text", options, &run);
-  command.footer(kFooter);
+  command.footer(kRunFooter);
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);

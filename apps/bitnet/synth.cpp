@@ -16,7 +16,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kSynthFooter = R"(Examples:
   bitnet synth --list
   bitnet synth --preset bitnet-b1.58-2b-4t -o synthetic-2b-4t.gguf
   bitnet synth --hidden 64 --intermediate 128 --layers 2 --heads 2 --head-dim 32 --vocab 512 -o tiny.gguf
@@ -141,7 +141,7 @@ void add_synth_command(Command app, Program& program) {
   auto options = std::make_shared<SynthCommandOptions>();
   const Command command = add_command(
       app, program, "synth", "Write a model of random weights, for benchmarks and tests", options, &synth);
-  command.footer(kFooter);
+  command.footer(kSynthFooter);
   command.add_option("--preset", options->preset, "A named shape, see --list").type_name("NAME");
   command.add_flag("--list", options->list, "List the presets");
   command.add_option("-o,--output", options->output, "The file to write").type_name("FILE.gguf");

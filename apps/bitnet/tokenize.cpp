@@ -14,7 +14,7 @@
 namespace bitnet::cli {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kTokenizeFooter = R"(Examples:
   bitnet tokenize -p "Once upon a time"
   bitnet tokenize -m vocabulary.gguf -f text.txt --json
   bitnet tokenize --decode --ids 0,51,1454
@@ -94,7 +94,7 @@ void add_tokenize_command(Command app, Program& program) {
   auto options = std::make_shared<TokenizeOptions>();
   const Command command = add_command(app, program, "tokenize",
                                       "Show the tokens of a text, or the text of tokens", options, &tokenize);
-  command.footer(kFooter);
+  command.footer(kTokenizeFooter);
   add_model_option(command, program.common);
   add_input_options(command, options->input);
   command.add_flag("--no-special", options->no_special,

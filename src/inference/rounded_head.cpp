@@ -17,8 +17,8 @@ constexpr int64_t kUnitCols = RoundedHead::kUnitBlocks * RoundedHead::kBlockCols
 constexpr int64_t kBlockBytes = RoundedHead::kGroupRows * RoundedHead::kBlockCols / 2;
 constexpr int64_t kUnitBytes = RoundedHead::kUnitBlocks * (kBlockBytes + RoundedHead::kGroupRows);
 constexpr float kLeast = 1e-30f, kLargest = 1e10f, kLargestF16 = 65504;
-constexpr float kHalfRange = 7.5f;  // of a block's weights, in steps
-constexpr float kMostSteps = 127;   // multipliers are int8
+constexpr float kHalfRange = 7.5f;      // of a block's weights, in steps
+constexpr float kMostMultiplier = 127;  // multipliers are int8
 
 /// Bits of f16 and bf16 as f32, in loops that compilers vectorize. Infinity and NaN of f16 become values
 /// above 65504, which are looked for.
@@ -162,7 +162,7 @@ void RoundedHead::store_row(std::span<const float> row, float largest, float hig
   if (largest == 0) return;
   scale = std::numeric_limits<float>::quiet_NaN();
   if (!(largest >= kLeast && largest <= highest)) return;
-  scale = std::nextafter(static_cast<float>(double{largest} / double{kHalfRange * kMostSteps}),
+  scale = std::nextafter(static_cast<float>(double{largest} / double{kHalfRange * kMostMultiplier}),
                          std::numeric_limits<float>::infinity());
   uint8_t* unit = weights_.as<uint8_t>() + index / kGroupRows * units_ * kUnitBytes;
   uint8_t* fine = fine_.as<uint8_t>() + index * fine_bytes();

@@ -33,7 +33,7 @@ constexpr std::string_view kIndexName = "model.safetensors.index.json";
 constexpr int kHeaderDepth = 3;  // header, tensor, shape
 constexpr int kIndexDepth = 4;   // index, weight_map or metadata, and room for nested metadata
 
-[[noreturn]] void throw_corrupt(std::string message) {
+[[noreturn]] void throw_damaged(std::string message) {
   throw Error(ErrorCode::kCorruptData, std::move(message), "the file is damaged; download it again");
 }
 
@@ -43,19 +43,19 @@ std::string_view as_text(std::span<const std::byte> bytes) {
 
 const Json& member(const Json& object, const char* key) {
   const auto at = object.find(key);
-  if (at == object.end()) throw_corrupt(fmt::format("{:?} is missing", key));
+  if (at == object.end()) throw_damaged(fmt::format("{:?} is missing", key));
   return *at;
 }
 
 /// A JSON array of integers in [0, 2^63).
 std::vector<int64_t> integers(const Json& array, const char* key) {
-  if (!array.is_array()) throw_corrupt(fmt::format("{:?} is not an array", key));
+  if (!array.is_array()) throw_damaged(fmt::format("{:?} is not an array", key));
   std::vector<int64_t> values;
   values.reserve(array.size());
   for (const Json& item : array) {
     constexpr auto kMax = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
     if (!item.is_number_unsigned() || item.get<uint64_t>() > kMax) {
-      throw_corrupt(fmt::format("{:?} has an entry that is no integer from 0 to 2^63 - 1", key));
+      throw_damaged(fmt::format("{:?} has an entry that is no integer from 0 to 2^63 - 1", key));
     }
     values.push_back(item.get<int64_t>());
   }
@@ -64,7 +64,7 @@ std::vector<int64_t> integers(const Json& array, const char* key) {
 
 DType entry_dtype(const Json& description) {
   const Json& name = member(description, "dtype");
-  if (!name.is_string()) throw_corrupt("\"dtype\" is not a string");
+  if (!name.is_string()) throw_damaged("\"dtype\" is not a string");
   const auto& text = name.get_ref<const std::string&>();
   const std::optional<DType> dtype = dtype_from_safetensors(text);
   if (!dtype) {
@@ -77,20 +77,20 @@ DType entry_dtype(const Json& description) {
 
 SafetensorsEntry read_entry(const std::string& name, const Json& description,
                             std::span<const std::byte> data) {
-  if (!description.is_object()) throw_corrupt("the description is not an object");
+  if (!description.is_object()) throw_damaged("the description is not an object");
   SafetensorsEntry entry;
   entry.name = name;
   entry.dtype = entry_dtype(description);
   entry.shape = integers(member(description, "shape"), "shape");
   const std::vector<int64_t> offsets = integers(member(description, "data_offsets"), "data_offsets");
-  if (offsets.size() != 2 || offsets[0] > offsets[1]) throw_corrupt("\"data_offsets\" is not [begin, end]");
+  if (offsets.size() != 2 || offsets[0] > offsets[1]) throw_damaged("\"data_offsets\" is not [begin, end]");
   if (offsets[1] > std::ssize(data)) {
-    throw_corrupt(fmt::format("the data ends at byte {}, but the file has {}", offsets[1], data.size()));
+    throw_damaged(fmt::format("the data ends at byte {}, but the file has {}", offsets[1], data.size()));
   }
   const int64_t size = offsets[1] - offsets[0];
   const int64_t wanted = storage_bytes(entry.dtype, entry.shape);
   if (size != wanted) {
-    throw_corrupt(fmt::format("shape {} of {} takes {} bytes, but the offsets span {}",
+    throw_damaged(fmt::format("shape {} of {} takes {} bytes, but the offsets span {}",
                               to_string(entry.shape), to_string(entry.dtype), wanted, size));
   }
   entry.bytes = data.subspan(static_cast<size_t>(offsets[0]), static_cast<size_t>(size));
@@ -98,9 +98,9 @@ SafetensorsEntry read_entry(const std::string& name, const Json& description,
 }
 
 void read_metadata(const Json& object, std::map<std::string, std::string>& metadata) {
-  if (!object.is_object()) throw_corrupt("\"__metadata__\" is not an object");
+  if (!object.is_object()) throw_damaged("\"__metadata__\" is not an object");
   for (const auto& [key, value] : object.items()) {
-    if (!value.is_string()) throw_corrupt(fmt::format("metadata {:?} is not a string", key));
+    if (!value.is_string()) throw_damaged(fmt::format("metadata {:?} is not a string", key));
     metadata.emplace(key, value.get<std::string>());  // of several shards, the first one counts
   }
 }
@@ -115,14 +115,14 @@ void check_cover(std::vector<SafetensorsEntry> tensors, std::span<const std::byt
   const std::byte* end = data.data();
   for (const SafetensorsEntry& entry : tensors) {
     if (entry.bytes.data() != end) {
-      throw_corrupt(
+      throw_damaged(
           fmt::format("tensor {:?} begins at byte {} of the data, where {} was expected: an overlap or a gap",
                       entry.name, entry.bytes.data() - data.data(), end - data.data()));
     }
     end += entry.bytes.size();
   }
   if (end != data.data() + data.size()) {
-    throw_corrupt(fmt::format("{} bytes after the last tensor", data.data() + data.size() - end));
+    throw_damaged(fmt::format("{} bytes after the last tensor", data.data() + data.size() - end));
   }
 }
 
@@ -139,7 +139,7 @@ void parse_file(std::span<const std::byte> bytes, std::vector<SafetensorsEntry>&
   }
   const auto header_size = static_cast<size_t>(length);
   const Json header = parse_json_guarded(as_text(bytes.subspan(8, header_size)), kHeaderDepth, "the header");
-  if (!header.is_object()) throw_corrupt("the header is not a JSON object");
+  if (!header.is_object()) throw_damaged("the header is not a JSON object");
   const std::span<const std::byte> data = bytes.subspan(8 + header_size);
   std::vector<SafetensorsEntry> found;
   found.reserve(header.size());
@@ -164,7 +164,7 @@ void sort_by_name(std::vector<SafetensorsEntry>& tensors) {
   std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   const auto same = std::adjacent_find(tensors.begin(), tensors.end(),
                                        [](const auto& a, const auto& b) { return a.name == b.name; });
-  if (same != tensors.end()) throw_corrupt(fmt::format("tensor {:?} is in two shards", same->name));
+  if (same != tensors.end()) throw_damaged(fmt::format("tensor {:?} is in two shards", same->name));
 }
 
 const SafetensorsEntry* find_by_name(const std::vector<SafetensorsEntry>& sorted, std::string_view name) {
@@ -189,15 +189,15 @@ void check_shard_name(const std::string& name) {
 /// Tensor -> shard, as the index says.
 std::map<std::string, std::string> read_index(const std::filesystem::path& path) {
   const MappedFile file = MappedFile::open(path);
-  if (file.bytes().size() > kSafetensorsMaxHeaderBytes) throw_corrupt("the index is longer than 100 MB");
+  if (file.bytes().size() > kSafetensorsMaxHeaderBytes) throw_damaged("the index is longer than 100 MB");
   const Json index = parse_json_guarded(as_text(file.bytes()), kIndexDepth, "the index");
-  if (!index.is_object()) throw_corrupt("the index is not a JSON object");
+  if (!index.is_object()) throw_damaged("the index is not a JSON object");
   const Json& weight_map = member(index, "weight_map");
   if (!weight_map.is_object() || weight_map.empty())
-    throw_corrupt("\"weight_map\" is not an object with entries");
+    throw_damaged("\"weight_map\" is not an object with entries");
   std::map<std::string, std::string> shards;
   for (const auto& [tensor, shard] : weight_map.items()) {
-    if (!shard.is_string()) throw_corrupt(fmt::format("the shard of tensor {:?} is not a string", tensor));
+    if (!shard.is_string()) throw_damaged(fmt::format("the shard of tensor {:?} is not a string", tensor));
     check_shard_name(shard.get_ref<const std::string&>());
     shards.emplace(tensor, shard.get<std::string>());
   }
@@ -242,7 +242,7 @@ void SafetensorsFile::Impl::add_shards(const std::filesystem::path& folder) {
     sort_by_name(tensors);
     for (const auto& [tensor, shard] : shard_of) {
       if (find_by_name(tensors, tensor) == nullptr) {
-        throw_corrupt(fmt::format("tensor {:?} should be in shard {}, but is not", tensor, shard));
+        throw_damaged(fmt::format("tensor {:?} should be in shard {}, but is not", tensor, shard));
       }
     }
   });

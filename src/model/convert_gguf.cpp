@@ -11,10 +11,10 @@
 namespace bitnet {
 namespace {
 
-constexpr std::array kLinearTypes = {DType::kI2_S, DType::kTQ1_0, DType::kTQ2_0,
-                                     DType::kF16,  DType::kBF16,  DType::kF32};
-constexpr std::array kEmbeddingTypes = {DType::kF32,  DType::kF16,  DType::kBF16,
-                                        DType::kQ8_0, DType::kQ6_K, DType::kQ4_0};
+constexpr std::array kGgufLinearTypes = {DType::kI2_S, DType::kTQ1_0, DType::kTQ2_0,
+                                         DType::kF16,  DType::kBF16,  DType::kF32};
+constexpr std::array kGgufEmbeddingTypes = {DType::kF32,  DType::kF16,  DType::kBF16,
+                                            DType::kQ8_0, DType::kQ6_K, DType::kQ4_0};
 
 /// general.file_type, as llama.cpp and microsoft/BitNet number them.
 uint32_t file_type(DType linear_type) {
@@ -87,11 +87,11 @@ void note_config(const ModelConfig& config, ConvertReport& report) {
 }  // namespace
 
 DType gguf_linear_type(std::optional<DType> chosen) {
-  return chosen_type(chosen, DType::kI2_S, kLinearTypes, "linear layers in GGUF");
+  return chosen_type(chosen, DType::kI2_S, kGgufLinearTypes, "linear layers in GGUF");
 }
 
 DType gguf_embedding_type(std::optional<DType> chosen, DType otherwise) {
-  return chosen_type(chosen, otherwise, kEmbeddingTypes, "embedding and head in GGUF");
+  return chosen_type(chosen, otherwise, kGgufEmbeddingTypes, "embedding and head in GGUF");
 }
 
 void plan_rope_factors(const ModelConfig& config, std::vector<OutputTensor>& plan) {

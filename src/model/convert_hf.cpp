@@ -12,10 +12,10 @@
 namespace bitnet {
 namespace {
 
-constexpr std::array kLinearTypes = {DType::kHfTernary, DType::kBF16, DType::kF16, DType::kF32};
-constexpr std::array kEmbeddingTypes = {DType::kF32, DType::kF16, DType::kBF16};
+constexpr std::array kHfLinearTypes = {DType::kHfTernary, DType::kBF16, DType::kF16, DType::kF32};
+constexpr std::array kHfEmbeddingTypes = {DType::kF32, DType::kF16, DType::kBF16};
 
-bool is_float(DType dtype) {
+bool is_master_type(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
 }
 
@@ -64,7 +64,7 @@ class AtomicFolder {
 
 std::vector<OutputTensor> plan_hf(const Checkpoint& source, const ConvertOptions& options,
                                   ConvertReport& report) {
-  const DType linear_type = chosen_type(options.linear_type, DType::kHfTernary, kLinearTypes,
+  const DType linear_type = chosen_type(options.linear_type, DType::kHfTernary, kHfLinearTypes,
                                         "linear layers in a Hugging Face folder");
   std::vector<OutputTensor> plan;
   for (const TensorRole& role : tensor_roles(source.config())) {
@@ -74,7 +74,8 @@ std::vector<OutputTensor> plan_hf(const Checkpoint& source, const ConvertOptions
     if (role.kind == TensorKind::kLinear) {
       tensor.linear = &source.linear(role.name);
       tensor.dtype = linear_type;
-      tensor.keep_master = is_float(linear_type) && tensor.linear->kind() == TernarySource::Kind::kMaster;
+      tensor.keep_master =
+          is_master_type(linear_type) && tensor.linear->kind() == TernarySource::Kind::kMaster;
       if (linear_type != DType::kHfTernary) continue;
       tensor.scale_follows = true;
       const std::string scale_name = tensor.name + "_scale";
@@ -85,12 +86,12 @@ std::vector<OutputTensor> plan_hf(const Checkpoint& source, const ConvertOptions
     }
     tensor.dense = &source.dense(role.name);
     const DType stored = tensor.dense->dtype;
-    const DType kept = is_float(stored) ? stored : DType::kF32;
+    const DType kept = is_master_type(stored) ? stored : DType::kF32;
     tensor.dtype = role.kind == TensorKind::kNorm
                        ? kept
-                       : chosen_type(options.embedding_type, kept, kEmbeddingTypes,
+                       : chosen_type(options.embedding_type, kept, kHfEmbeddingTypes,
                                      "embedding and head in a Hugging Face folder");
-    if (!is_float(stored) && tensor.dtype == DType::kF32) {
+    if (!is_master_type(stored) && tensor.dtype == DType::kF32) {
       report.notes.push_back(
           fmt::format("{} is stored as f32: {} has no type in safetensors; its values are kept", tensor.name,
                       to_string(stored)));

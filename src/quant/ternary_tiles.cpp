@@ -11,7 +11,7 @@
 namespace bitnet {
 namespace {
 
-constexpr uint32_t kZeroWord = 0x55555555u;  // sixteen codes 1 = sixteen weights 0
+constexpr uint32_t kZeroCodes = 0x55555555u;  // sixteen codes 1 = sixteen weights 0
 constexpr int64_t kPairRows = TernaryTiles::kGroupRows / 2;
 constexpr int64_t kBlocksPerTile = TernaryTiles::kTileCols / PackedTernary::kBlockCols;
 
@@ -41,7 +41,7 @@ class RowWords {
   }
 
   [[nodiscard]] uint32_t at(int64_t block) const {
-    if (block >= blocks_) return kZeroWord;
+    if (block >= blocks_) return kZeroCodes;
     if (layout_ == TernaryLayout::kColumns)
       return gather(first_ + block * PackedTernary::kBlockCols * stride_);
     const int64_t step =

@@ -9,7 +9,7 @@
 namespace bitnet::kernels {
 namespace {
 
-constexpr int64_t kAlign = 16;
+constexpr int64_t kRowAlign = 16;
 constexpr int64_t kPrefillRows = 512;
 
 double as_bytes(int64_t floats) {
@@ -35,7 +35,7 @@ void time_rows(KernelMeter& meter, const char* name, int64_t cols, int64_t out_b
 }
 
 void time_quantize(KernelMeter& meter, int64_t cols) {
-  const int64_t x_stride = round_up(cols, kAlign), q_stride = round_up(cols, 64);
+  const int64_t x_stride = round_up(cols, kRowAlign), q_stride = round_up(cols, 64);
   const AlignedBuffer x = random_rows(kPrefillRows, cols, x_stride);
   std::vector<float> scale(kPrefillRows);
   std::vector<int32_t> sum(kPrefillRows);
@@ -48,7 +48,7 @@ void time_quantize(KernelMeter& meter, int64_t cols) {
 }
 
 void time_norm(KernelMeter& meter, int64_t cols) {
-  const int64_t stride = round_up(cols, kAlign);
+  const int64_t stride = round_up(cols, kRowAlign);
   const AlignedBuffer x = random_rows(kPrefillRows, cols, stride), weight = random_rows(1, cols, stride);
   time_rows(meter, "rms_norm", cols, stride * 4, as_bytes(2 * cols),
             [&](const KernelTable& table, int64_t first, int64_t last, std::byte* out) {
@@ -58,7 +58,7 @@ void time_norm(KernelMeter& meter, int64_t cols) {
 }
 
 void time_norm_quantize(KernelMeter& meter, int64_t cols) {
-  const int64_t x_stride = round_up(cols, kAlign), q_stride = round_up(cols, 64);
+  const int64_t x_stride = round_up(cols, kRowAlign), q_stride = round_up(cols, 64);
   const AlignedBuffer x = random_rows(kPrefillRows, cols, x_stride), weight = random_rows(1, cols, x_stride);
   time_rows(meter, "norm_quantize", cols, q_stride, as_bytes(cols) + static_cast<double>(cols),
             [&](const KernelTable& table, int64_t first, int64_t last, std::byte* out) {
@@ -72,7 +72,7 @@ void time_norm_quantize(KernelMeter& meter, int64_t cols) {
 }
 
 void time_glu(KernelMeter& meter) {
-  const int64_t cols = meter.shapes.intermediate, stride = round_up(cols, kAlign);
+  const int64_t cols = meter.shapes.intermediate, stride = round_up(cols, kRowAlign);
   const bool relu2 = meter.shapes.relu2;
   const AlignedBuffer gate = random_rows(kPrefillRows, cols, stride),
                       up = random_rows(kPrefillRows, cols, stride);
@@ -85,7 +85,7 @@ void time_glu(KernelMeter& meter) {
 }
 
 void time_add(KernelMeter& meter) {
-  const int64_t cols = meter.shapes.hidden, stride = round_up(cols, kAlign);
+  const int64_t cols = meter.shapes.hidden, stride = round_up(cols, kRowAlign);
   const AlignedBuffer y = random_rows(kPrefillRows, cols, stride);
   time_rows(meter, "add", cols, stride * 4, as_bytes(3 * cols),
             [&](const KernelTable& table, int64_t first, int64_t last, std::byte* out) {
@@ -96,7 +96,7 @@ void time_add(KernelMeter& meter) {
 
 void time_rope(KernelMeter& meter) {
   const int64_t heads = meter.shapes.heads, dim = meter.shapes.head_dim,
-                stride = round_up(heads * dim, kAlign);
+                stride = round_up(heads * dim, kRowAlign);
   const AlignedBuffer cos = random_rows(kPrefillRows, dim / 2, dim / 2);
   const AlignedBuffer sin = random_rows(kPrefillRows, dim / 2, dim / 2);
   const AlignedBuffer x = random_rows(1, heads * dim, stride);

@@ -12,7 +12,7 @@
 namespace bitnet::kernels {
 namespace {
 
-constexpr int64_t kCheckedGroups = 2, kGroupRows = 16;
+constexpr int64_t kCheckedScanGroups = 2, kGroupRows = 16;
 
 AlignedBuffer random_bytes(int64_t count, int least, int most) {
   AlignedBuffer buffer(static_cast<size_t>(count));
@@ -70,8 +70,8 @@ void measure_head_scans(KernelMeter& meter) {
   };
   KernelSpeed speed{"scan_i4", fmt::format("{}x{}", rows, cols),       1,
                     0,         2.0 * static_cast<double>(rows * cols), static_cast<double>(weights.size())};
-  run(meter.scalar, 0, std::min(kCheckedGroups, groups), expected);
-  run(meter.table, 0, std::min(kCheckedGroups, groups), y);
+  run(meter.scalar, 0, std::min(kCheckedScanGroups, groups), expected);
+  run(meter.table, 0, std::min(kCheckedScanGroups, groups), y);
   if (!same_bytes(y, expected)) throw_difference(speed, meter.table);
   meter.time(std::move(speed), [&] {
     meter.pool.for_range(groups, 1, [&](int64_t first, int64_t last) { run(meter.table, first, last, y); });

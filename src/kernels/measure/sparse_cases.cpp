@@ -14,7 +14,7 @@ namespace {
 // Of a ReLU^2 model's gates about a third are open, and of the inputs of the down projection a fifth is not
 // zero.
 constexpr int64_t kRowStep = 3, kColumnStep = 5;
-constexpr int64_t kCheckedRows = 37;
+constexpr int64_t kCheckedSparseRows = 37;
 
 PackedTernary random_matrix(int64_t rows, int64_t cols, TernaryLayout layout) {
   PackedTernary matrix(rows, cols, layout);
@@ -67,8 +67,8 @@ void time_rows(KernelMeter& meter) {
                     0,
                     2.0 * static_cast<double>(count * cols),
                     static_cast<double>(count * matrix.stride())};
-  run(meter.scalar, 0, std::min(kCheckedRows, count), expected);
-  run(meter.table, 0, std::min(kCheckedRows, count), y);
+  run(meter.scalar, 0, std::min(kCheckedSparseRows, count), expected);
+  run(meter.table, 0, std::min(kCheckedSparseRows, count), y);
   if (!same_bytes(y, expected)) throw_difference(speed, meter.table);
   meter.time(std::move(speed), [&] {
     meter.pool.for_range(count, 1, [&](int64_t first, int64_t last) { run(meter.table, first, last, y); });

@@ -1,0 +1,1 @@
+// Empty: a target that compiles the libraries' precompiled header needs a source.
