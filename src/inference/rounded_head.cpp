@@ -55,10 +55,11 @@ void decode_q6_k(std::span<const std::byte> bytes, std::span<float> out) {
         code[i + 96] = static_cast<uint8_t>(low[i + 32] >> 4 | high[i] >> 6 << 4);
       }
     }
-    uint16_t step;
-    std::memcpy(&step, block + kStep, sizeof step);
+    uint16_t step_bits;
+    std::memcpy(&step_bits, block + kStep, sizeof step_bits);
+    const float step = f16_to_f32(step_bits);
     for (size_t j = 0; j < kCols / kSub; ++j) {
-      const float scale = f16_to_f32(step) * static_cast<float>(static_cast<int8_t>(block[kScales + j]));
+      const float scale = step * static_cast<float>(static_cast<int8_t>(block[kScales + j]));
       for (size_t i = j * kSub; i < (j + 1) * kSub; ++i)
         out[b * kCols + i] = scale * static_cast<float>(codes[i] - 32);
     }
@@ -73,10 +74,11 @@ void decode_row(const DenseMatrix& head, int64_t index, std::span<float> out) {
   dequantize_row(head.dtype, bytes, out);
 }
 
-/// The largest magnitude, by bit pattern: NaN is greater than everything.
+/// The largest magnitude, by bit pattern: NaN is greater than everything. Signed integers, because SSE2
+/// compares no others.
 float largest_magnitude(std::span<const float> values) {
-  uint32_t largest = 0;
-  for (const float value : values) largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffu);
+  int32_t largest = 0;
+  for (const float value : values) largest = std::max(largest, std::bit_cast<int32_t>(value) & 0x7fffffff);
   return std::bit_cast<float>(largest);
 }
 
@@ -109,9 +111,8 @@ void pack_block(const uint8_t* codes, int64_t row, uint8_t* block) {
 /// R of a unit of one row (rounded_head.h).
 void pack_fine(const uint8_t* codes, uint8_t* fine) {
   uint16_t words[kUnitCols / 8] = {};
-  for (int s = 0; s < 8; ++s) {
-    for (int j = 0; j < 16; ++j)
-      words[j] = static_cast<uint16_t>(words[j] | (codes[16 * s + j] & 3) << (2 * s));
+  for (int s = 7; s >= 0; --s) {
+    for (int j = 0; j < 16; ++j) words[j] = static_cast<uint16_t>(words[j] << 2 | (codes[16 * s + j] & 3));
   }
   std::memcpy(fine, words, sizeof words);
 }
@@ -167,15 +168,17 @@ void RoundedHead::store_row(std::span<const float> row, float largest, float hig
   uint8_t* unit = weights_.as<uint8_t>() + index / kGroupRows * units_ * kUnitBytes;
   uint8_t* fine = fine_.as<uint8_t>() + index * fine_bytes();
   const int64_t r = index % kGroupRows;
+  const double inverse = 1 / (double{kHalfRange} * scale);
   for (int64_t u = 0; u < units_; ++u, unit += kUnitBytes) {
     uint8_t codes[kUnitCols] = {};
     for (int64_t b = 0; b < kUnitBlocks; ++b) {
       const auto first = static_cast<size_t>(u * kUnitCols + b * kBlockCols);
       const float of_block = largest_magnitude(row.subspan(first, kBlockCols));
-      const double m = std::ceil(double{of_block} / (double{kHalfRange} * scale));
+      const double steps = of_block * inverse;
+      const auto below = static_cast<int32_t>(steps), m = below + (steps > below ? 1 : 0);
       if (m == 0) continue;
       uint8_t* const of = codes + b * kBlockCols;
-      round_block(row.data() + first, centre_values_.data() + first, static_cast<float>(1 / (m * scale)), of);
+      round_block(row.data() + first, centre_values_.data() + first, 1 / (static_cast<float>(m) * scale), of);
       pack_block(of, r, unit + b * kBlockBytes);
       unit[kUnitBlocks * kBlockBytes + b * kGroupRows + r] = static_cast<uint8_t>(m);
       fine[units_ * kFineUnitBytes + u * kUnitBlocks + b] = static_cast<uint8_t>(m);
