@@ -16,34 +16,19 @@ function(bitnet_compile_options target)
                            -fno-sanitize-recover=all)
     target_link_options(${target} PUBLIC -fsanitize=${sanitizers})
     # All but the rooms with the loops take longer to compile than to run.
-    if(NOT target MATCHES "^bitnet_(quant|kernels|tensor|ops|inference|library_headers)$")
+    if(NOT target MATCHES "^bitnet_(quant|kernels|tensor|ops|inference)$")
       target_compile_options(${target} PRIVATE -Og)
     endif()
   endif()
 endfunction()
 
 # Several files as one: what they include and the templates that they use are compiled once. For checks; names in anonymous
-# namespaces must differ within a room.
+# namespaces must differ within a room. What a file forgets to include is found in the other builds.
 option(BITNET_UNITY "Compile several source files of a library or program as one" OFF)
 function(bitnet_merge_sources target)
   if(BITNET_UNITY)
     set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
   endif()
-endfunction()
-
-# bitnet_library_headers: those of the standard library and of fmt, compiled once for all libraries. What a file forgets to
-# include is found where precompiled headers and bundles are off: in the fuzzers' build.
-function(bitnet_precompile_library_headers)
-  if(TARGET bitnet_library_headers)
-    return()
-  endif()
-  add_library(bitnet_library_headers OBJECT ${PROJECT_SOURCE_DIR}/src/core/precompiled.cpp)
-  set_target_properties(bitnet_library_headers PROPERTIES POSITION_INDEPENDENT_CODE ON)
-  bitnet_compile_options(bitnet_library_headers)
-  target_link_libraries(bitnet_library_headers PRIVATE fmt::fmt)
-  target_precompile_headers(bitnet_library_headers PRIVATE <algorithm> <array> <atomic> <chrono> <cmath> <cstdint> <cstring>
-    <filesystem> <fstream> <functional> <limits> <map> <memory> <mutex> <numeric> <optional> <span> <string> <string_view>
-    <thread> <unordered_map> <utility> <variant> <vector> <fmt/format.h>)
 endfunction()
 
 function(bitnet_library)
@@ -57,8 +42,6 @@ function(bitnet_library)
     PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
     PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(${target} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
-  bitnet_precompile_library_headers()
-  target_precompile_headers(${target} REUSE_FROM bitnet_library_headers)
   bitnet_merge_sources(${target})
   set_property(GLOBAL APPEND PROPERTY BITNET_LIBRARIES ${target})
 endfunction()

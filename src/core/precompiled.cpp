@@ -1,1 +1,0 @@
-// Empty: a target that compiles the libraries' precompiled header needs a source.
