@@ -1,5 +1,4 @@
-// The head rounded to int8, made once from the resident head: what Int8Head (inference/int8_head.h) makes on
-// the processor, of any dtype. A warp takes a row.
+// The head rounded to int8, made once from the resident head, of any dtype. A warp takes a row.
 
 #include "kernels/cuda/dense.cuh"
 #include "kernels/cuda/int8_tiles.cuh"
