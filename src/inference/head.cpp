@@ -71,10 +71,22 @@ void Head::top(Rows x, std::span<const int64_t> tokens, std::span<const TopQuery
   bool found = can_scan(queries);
   if (found) {
     scan(count);
-    for (int64_t t = 0; t < count; ++t) {
+    // Each token's candidates on a thread of their own; within, what forks runs inline. One token forks
+    // itself.
+    std::vector<char> exact(tokens.size());
+    const auto rescore_token = [&](int64_t t) {
       const auto i = static_cast<size_t>(t);
-      found = rescore(t, queries[i].k, out[i]) && found;
+      exact[i] = rescore(t, queries[i].k, out[i]);
+    };
+    if (count == 1) {
+      rescore_token(0);
+    } else {
+      executor_.pool.for_range(count, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) rescore_token(t);
+      });
     }
+    for (const std::vector<Candidate>& candidates : out.first(tokens.size())) limit_resident(candidates);
+    found = std::ranges::find(exact, char{false}) == exact.end();
   }
   if (found) return;
   const auto rows = static_cast<size_t>(model_.head.rows);
@@ -184,7 +196,6 @@ bool Head::rescore(int64_t token, int64_t k, std::vector<Candidate>& out) {
       first = last;
     }
   });
-  limit_resident(out);
   return std::all_of(out.begin(), out.end(), [](const Candidate& c) { return std::isfinite(c.logit); });
 }
 
