@@ -55,7 +55,8 @@ void check_operands(OpCall& call) {
       throw Error(ErrorCode::kInvalidTensor,
                   fmt::format("{}: operand {} holds nothing", call.info->name, k + 1));
     }
-    if (operand.defined() && call.context->device) operand = to_device(operand, *call.context->device);
+    const Device wanted = call.context->device.value_or(operand.device());
+    if (operand.defined() && operand.device() != wanted) operand = to_device(operand, wanted);
     if (!operand.defined() || operand.device() == call.inputs[0].device()) continue;
     throw Error(ErrorCode::kDeviceMismatch,
                 fmt::format("{}: operands on {} and {}", call.info->name, to_string(call.inputs[0].device()),
@@ -92,18 +93,17 @@ void count_fallback(const OpCall& call, std::string_view failed, const Error& er
 }
 
 void run_with_fallback(OpCall& call, bool overwrites_operand) {
-  const Backend* backend = &best_backend(call);
-  while (true) {
+  BackendList ranked;
+  ranked.push_back(&best_backend(call));
+  for (size_t i = 0;; ++i) {
     try {
-      return run_measured(*backend, call);
+      return run_measured(*ranked[i], call);
     } catch (const Error& error) {
-      const BackendList ranked = ranked_backends(call);
-      const auto* const next = std::find(ranked.begin(), ranked.end(), backend) + 1;
       // Operands that are partly results already cannot be computed from again.
-      if (next == ranked.end() || call.context->strict || overwrites_operand || !worth_another_try(error))
-        throw;
-      count_fallback(call, backend->name(), error, (*next)->name());
-      backend = *next;
+      if (call.context->strict || overwrites_operand || !worth_another_try(error)) throw;
+      if (i == 0) ranked = ranked_backends(call);
+      if (i + 1 >= ranked.size()) throw;
+      count_fallback(call, ranked[i]->name(), error, ranked[i + 1]->name());
     }
   }
 }

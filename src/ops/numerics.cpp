@@ -26,7 +26,7 @@ namespace {
 
 bool has_non_finite(const Tensor& tensor) {
   if (!tensor.defined() || !is_floating(tensor.dtype()) || tensor.numel() == 0) return false;
-  const Tensor dense = contiguous(to_device(tensor, kCpuDevice));
+  const Tensor dense = contiguous(is_host(tensor.device()) ? tensor : to_device(tensor, kCpuDevice));
   return with_element_type(dense.dtype(), [&]<class T>() {
     const auto* first = reinterpret_cast<const T*>(dense.bytes());
     return !std::all_of(first, first + dense.numel(), [](T value) { return std::isfinite(widen(value)); });

@@ -254,7 +254,7 @@ TEST(Determinism, WhatSimdMayComputeHasTheBitsOfScalar) {
     return body();
   };
   int compared = 0;
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kF64, DType::kF16, DType::kBF16}) {
     const Tensor x = to_dtype(a, dtype), y = to_dtype(b, dtype);
     for (const OpInfo& info : op_table()) {
       if (info.family != OpFamily::kElementwise || info.operands > 2) continue;
