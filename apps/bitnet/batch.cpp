@@ -95,7 +95,7 @@ class BatchRunner {
         generate_options_(resolve(options.generation)),
         model_(load_model(common)),
         chat_template_(choose_template(options.chat_template, *model_)),
-        engine_(model_, session_options(common, options.generation.cache)),
+        engine_(open_engine(model_, common, options.generation.cache)),
         context_(engine_.sequence().context()) {
     chat_ = options.chat || !options.chat_template.name.empty() || !options.chat_template.system.empty();
     const Tokenizer& tokenizer = model_->require_tokenizer();  // else every row would fail

@@ -45,7 +45,7 @@ void bench_threads(const std::shared_ptr<const Model>& model, const std::vector<
   }
   MachineBound before;
   if (options.roofline) before = measure_machine(threads, common.isa);
-  Engine engine(model, session_options(common, cache));
+  Engine engine = open_engine(model, common, cache);
   std::vector<Sequence> sequences;
   for (int64_t i = 0; i < most_sequences; ++i) sequences.push_back(engine.sequence());
   json["isa"] = engine.isa();

@@ -88,6 +88,7 @@ Loaded time_load(const std::filesystem::path& path, const CommonOptions& common,
   LoadOptions load;
   load.threads = common.threads;
   load.sparse = !common.no_sparse;
+  load.defer_layout = common.device != "cpu";
   const auto model = Model::load(path, load);
   const Session session = open_session(model, common, {.context = 0, .kv = kv});
   return {seconds_since(start), model->config().vocab_size};
@@ -141,11 +142,12 @@ FirstToken time_first_token(const std::vector<std::string>& arguments) {
 std::vector<std::string> run_arguments(const std::filesystem::path& path, const BenchOptions& options,
                                        const CommonOptions& common, int64_t vocab_size) {
   std::vector<std::string> arguments = {
-      "bitnet",       "run",     "-m",
-      path.string(),  "--ids",   fmt::format("{}", fmt::join(bench_ids(kPromptTokens, vocab_size), ",")),
-      "-n",           "1",       "--greedy",
-      "--ignore-eos", "-t",      std::to_string(common.threads),
-      "--kv",         options.kv};
+      "bitnet",       "run",      "-m",
+      path.string(),  "--ids",    fmt::format("{}", fmt::join(bench_ids(kPromptTokens, vocab_size), ",")),
+      "-n",           "1",        "--greedy",
+      "--ignore-eos", "-t",       std::to_string(common.threads),
+      "--kv",         options.kv, "--device",
+      common.device};
   if (!common.isa.empty()) arguments.insert(arguments.end(), {"--isa", common.isa});
   if (common.no_sparse) arguments.push_back("--no-sparse");
   if (options.exact_head) arguments.push_back("--exact-head");

@@ -127,6 +127,7 @@ std::shared_ptr<const Model> load_model(const CommonOptions& common) {
   options.threads = common.threads;
   options.progress = progress.callback();
   options.sparse = !common.no_sparse;
+  options.defer_layout = common.device != "cpu";
   return Model::load(find_model(common), options);
 }
 
@@ -143,7 +144,18 @@ SessionOptions session_options(const CommonOptions& common, const CacheOptions& 
 
 Session open_session(std::shared_ptr<const Model> model, const CommonOptions& common,
                      const CacheOptions& cache) {
-  return Session(std::move(model), session_options(common, cache));
+  Progress progress("loading");
+  SessionOptions options = session_options(common, cache);
+  options.progress = progress.callback();
+  return Session(std::move(model), options);
+}
+
+Engine open_engine(std::shared_ptr<const Model> model, const CommonOptions& common,
+                   const CacheOptions& cache) {
+  Progress progress("loading");
+  SessionOptions options = session_options(common, cache);
+  options.progress = progress.callback();
+  return Engine(std::move(model), options);
 }
 
 }  // namespace bitnet::cli

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "arguments.h"
+#include "bitnet/inference/engine.h"
 #include "bitnet/inference/session.h"
 
 #include <cstdint>
@@ -58,5 +59,7 @@ void start_logging(const CommonOptions& common);
 [[nodiscard]] SessionOptions session_options(const CommonOptions& common, const CacheOptions& cache = {});
 [[nodiscard]] Session open_session(std::shared_ptr<const Model> model, const CommonOptions& common,
                                    const CacheOptions& cache = {});
+[[nodiscard]] Engine open_engine(std::shared_ptr<const Model> model, const CommonOptions& common,
+                                 const CacheOptions& cache);
 
 }  // namespace bitnet::cli

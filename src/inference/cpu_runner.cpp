@@ -37,7 +37,7 @@ class CpuCache final : public SequenceCache {
 class CpuRunner final : public Runner {
  public:
   CpuRunner(const Model::Impl& model, const SessionOptions& options, int64_t context)
-      : model_(model),
+      : model_((static_cast<void>(model.host(options.progress)), model)),
         table_(kernels::select_kernels(options.isa)),
         context_(context),
         kv_type_(options.kv_type),

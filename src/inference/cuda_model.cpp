@@ -2,6 +2,7 @@
 
 #include "bitnet/core/error.h"
 #include "bitnet/core/log.h"
+#include "bitnet/core/mapped_file.h"
 #include "inference/cuda_upload.h"
 
 #include <algorithm>
@@ -27,9 +28,9 @@ int64_t aligned_row(const DenseMatrix& matrix) {
   return (matrix.row_bytes + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
 }
 
-int64_t tile_bytes(const Linear& linear) {
-  const int64_t k_tiles = (linear.weight.cols() + kPad - 1) / kPad;
-  return (linear.weight.rows() + 15) / 16 * k_tiles * 512;
+int64_t tile_bytes(const TernarySource& linear) {
+  const int64_t k_tiles = (linear.cols() + kPad - 1) / kPad;
+  return (linear.rows() + 15) / 16 * k_tiles * 512;
 }
 
 int64_t int8_groups(const DenseMatrix& head) {
@@ -39,21 +40,18 @@ int64_t int8_cols(const DenseMatrix& head) {
   return (head.cols + kPad - 1) / kPad * kPad;
 }
 
-/// What the weights take, but for norms and scales, which are less than 1 % of it.
-int64_t needed_bytes(const Model::Impl& model) {
+/// What travels to the GPU, but for norms and scales, which are less than 1 % of it.
+int64_t upload_bytes(const Model::Impl& model) {
   int64_t bytes = aligned_row(model.embedding) * model.embedding.rows;
   if (!model.checkpoint.config().tied_head) bytes += aligned_row(model.head) * model.head.rows;
-  bytes += int8_groups(model.head) * 16 * int8_cols(model.head);
-  for (const Layer& layer : model.layers) {
-    for (const Linear* linear :
-         {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down})
-      bytes += tile_bytes(*linear);
-  }
+  for (const std::string& name : model.checkpoint.linear_names())
+    bytes += tile_bytes(model.checkpoint.linear(name));
   return bytes;
 }
 
 void check_room(const Model::Impl& model) {
-  const int64_t needed = needed_bytes(model), free_bytes = table().memory().free_bytes;
+  const int64_t needed = upload_bytes(model) + int8_groups(model.head) * 16 * int8_cols(model.head);
+  const int64_t free_bytes = table().memory().free_bytes;
   if (needed + needed / 100 <= free_bytes) return;
   throw Error(ErrorCode::kOutOfMemory,
               fmt::format("the weights need {} bytes of GPU memory, but {} are free", needed, free_bytes),
@@ -136,16 +134,28 @@ DeviceBuffer step_layers(const std::vector<DeviceLayer>& layers) {
   return device;
 }
 
-std::shared_ptr<const CudaModel> upload(const Model::Impl& model, int index, int threads) {
+void upload_layers(const Model::Impl& model, int threads, Uploader& uploader, CudaModel& device) {
+  const ModelConfig& config = model.checkpoint.config();
+  const auto add = [&](const Layer& layer) {
+    device.layers.push_back(upload_layer(uploader, layer, config.projection_norms));
+  };
+  if (const HostWeights* host = model.host_if_made()) {
+    for (const Layer& layer : host->layers) add(layer);
+    return;
+  }
+  LayerReader reader(model.checkpoint, threads, false, nullptr, {});
+  for (int64_t i = 0; i < config.num_layers; ++i) add(reader.read(i));
+}
+
+std::shared_ptr<const CudaModel> upload(const Model::Impl& model, int index, const SessionOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   check_room(model);
   const int64_t before = table().memory().free_bytes;
   const ModelConfig& config = model.checkpoint.config();
   auto device = std::make_shared<CudaModel>();
   device->device = index;
-  Uploader uploader(threads);
-  for (const Layer& layer : model.layers)
-    device->layers.push_back(upload_layer(uploader, layer, config.projection_norms));
+  Uploader uploader(options.threads, upload_bytes(model), options.progress);
+  upload_layers(model, options.threads, uploader, *device);
   device->embedding_rows = uploader.rows(model.embedding, aligned_row(model.embedding));
   device->embedding = dense_rows(model.embedding, device->embedding_rows);
   if (config.tied_head) {
@@ -157,6 +167,7 @@ std::shared_ptr<const CudaModel> upload(const Model::Impl& model, int index, int
   device->output_norm = uploader.vector(model.output_norm);
   device->inv_freq = uploader.vector(model.inv_freq);
   uploader.finish();
+  for (const DenseMatrix* matrix : {&model.embedding, &model.head}) MappedFile::drop_resident(matrix->bytes);
   round_head(model.head, *device);
   if (!config.projection_norms) device->step_layers = step_layers(device->layers);
   device->bytes = before - table().memory().free_bytes;
@@ -181,12 +192,13 @@ std::string unsupported_reason(const Model::Impl& model) {
   return {};
 }
 
-std::shared_ptr<const CudaModel> model_on_device(const Model::Impl& model, int index, int threads) {
+std::shared_ptr<const CudaModel> model_on_device(const Model::Impl& model, int index,
+                                                 const SessionOptions& options) {
   const std::scoped_lock lock(model.device_copies.mutex);
   std::weak_ptr<const CudaModel>& slot = model.device_copies.cuda[index];
   std::shared_ptr<const CudaModel> device = slot.lock();
   if (device == nullptr) {
-    device = upload(model, index, threads);
+    device = upload(model, index, options);
     slot = device;
   }
   return device;

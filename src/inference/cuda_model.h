@@ -1,5 +1,6 @@
 #pragma once
 
+#include "bitnet/inference/session.h"
 #include "inference/cuda_memory.h"
 #include "inference/model_impl.h"
 
@@ -41,9 +42,10 @@ struct CudaModel {
 /// Why the GPU kernels cannot run this model; empty if they can.
 [[nodiscard]] std::string unsupported_reason(const Model::Impl& model);
 
-/// The model on device `index`, uploaded unless another runner has it there. Throws kOutOfMemory with what is
-/// needed and what is free.
+/// The model on device `index`, uploaded unless another runner has it there: from the processor's weights if
+/// they were made, else from the file, a layer at a time. Throws kOutOfMemory with what is needed and what is
+/// free.
 [[nodiscard]] std::shared_ptr<const CudaModel> model_on_device(const Model::Impl& model, int index,
-                                                               int threads);
+                                                               const SessionOptions& options);
 
 }  // namespace bitnet::cuda

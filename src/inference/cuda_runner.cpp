@@ -35,7 +35,7 @@ class CudaRunner final : public Runner {
         device_((table().use_device(device), device)),
         context_(context),
         kv_type_(options.kv_type),
-        weights_(model_on_device(model, device, options.threads)),
+        weights_(model_on_device(model, device, options)),
         scratch_(make_scratch(config(), options.batch, context)),
         forward_(config(), *weights_, scratch_, kv_type_, context),
         step_(config(), *weights_, scratch_, kv_type_, context_),

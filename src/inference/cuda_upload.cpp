@@ -25,6 +25,8 @@ DeviceBuffer Uploader::copy(int64_t units, size_t unit_bytes, const Fill& fill) 
     table().to_device(device.as<std::byte>() + static_cast<size_t>(first) * unit_bytes,
                       staging.buffer.as<std::byte>(), static_cast<size_t>(count) * unit_bytes,
                       staging.stream.get());
+    done_ += count * static_cast<int64_t>(unit_bytes);
+    if (progress_) progress_(std::min(done_, total_), total_);  // norms and scales are not in the total
   }
   return device;
 }

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace bitnet::cuda {
@@ -16,7 +17,9 @@ namespace bitnet::cuda {
 /// travels.
 class Uploader {
  public:
-  explicit Uploader(int threads) : pool_(threads) {}
+  /// `total`: bytes that `progress` is told of.
+  Uploader(int threads, int64_t total, OnProgress progress)
+      : pool_(threads), total_(total), progress_(std::move(progress)) {}
 
   /// Padded with zeros to kPad elements; an empty buffer for an empty vector.
   [[nodiscard]] DeviceBuffer vector(std::span<const float> values);
@@ -37,6 +40,8 @@ class Uploader {
   [[nodiscard]] DeviceBuffer copy(int64_t units, size_t unit_bytes, const Fill& fill);
 
   ThreadPool pool_;
+  int64_t done_ = 0, total_;
+  OnProgress progress_;
   std::array<Staging, 2> staging_;
   size_t turn_ = 0;
 };

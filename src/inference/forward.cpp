@@ -8,6 +8,7 @@ namespace bitnet {
 
 Forward::Forward(const Model::Impl& model, Executor executor, int64_t batch, int64_t context, bool exact_head)
     : model_(model),
+      layers_(model.host().layers),
       config_(model.checkpoint.config()),
       executor_(executor),
       projector_(config_, executor, batch),
@@ -27,9 +28,9 @@ Forward::Forward(const Model::Impl& model, Executor executor, int64_t batch, int
 
 void Forward::run(std::span<const BatchRow> rows) {
   begin(rows);
-  for (size_t i = 0; i < model_.layers.size(); ++i) {
-    attention_block(model_.layers[i], static_cast<int64_t>(i), rows);
-    ffn_.run(model_.layers[i], i, std::ssize(rows), x_rows(), block_rows());
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    attention_block(layers_[i], static_cast<int64_t>(i), rows);
+    ffn_.run(layers_[i], i, std::ssize(rows), x_rows(), block_rows());
     add_residual(std::ssize(rows));
   }
 }

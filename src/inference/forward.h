@@ -38,6 +38,7 @@ class Forward {
   [[nodiscard]] Rows block_rows() { return {block_.as<float>(), hidden_stride_}; }
 
   const Model::Impl& model_;
+  const std::vector<Layer>& layers_;
   const ModelConfig& config_;
   Executor executor_;
   Projector projector_;

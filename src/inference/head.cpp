@@ -17,6 +17,11 @@ constexpr int64_t kLikeliest = 4;  // times k
 // row of a head in the page cache of Linux 6.18.
 constexpr int64_t kWindowBytes = 256 * 1024;
 
+const RoundedHead* rounded(const Model::Impl& model) {
+  const HostWeights& host = model.host();
+  return host.rounded_head ? &*host.rounded_head : nullptr;
+}
+
 }  // namespace
 
 Head::Head(const Model::Impl& model, Executor executor, bool exact_only)
@@ -24,7 +29,7 @@ Head::Head(const Model::Impl& model, Executor executor, bool exact_only)
       executor_(executor),
       exact_only_(exact_only),
       normed_(scratch<float>(kMaxTokens * round_up(model.head.cols, 16))),
-      scan_(model.head.cols, model.rounded_head ? &*model.rounded_head : nullptr, executor.table, kMaxTokens),
+      scan_(model.head.cols, rounded(model), executor.table, kMaxTokens),
       workers_(static_cast<size_t>(executor.pool.size())),
       always_(kMaxTokens) {
   normed_rows_ = {normed_.as<float>(), round_up(model.head.cols, 16)};
@@ -219,7 +224,7 @@ void Head::compute_rows(int64_t token, std::span<Candidate> run) {
 /// A copy of the head stands beside the file's, of which rows here and there are read: gives the file's pages
 /// back before both together take more memory than the file's alone would, or a little more.
 void Head::limit_resident(std::span<const Candidate> computed) {
-  const int64_t copy_bytes = model_.head_copy_bytes();
+  const int64_t copy_bytes = model_.host().head_copy_bytes();
   if (copy_bytes == 0) return;
   const DenseMatrix& head = model_.head;
   const auto bytes = static_cast<int64_t>(head.bytes.size());

@@ -16,64 +16,6 @@
 namespace bitnet {
 namespace {
 
-/// Repacks linear layers into the kernels' layout on all threads, reporting progress.
-class Packer {
- public:
-  /// Makes `arena` large enough for all linear layers in any layout.
-  Packer(const Checkpoint& checkpoint, const LoadOptions& options, Arena& arena)
-      : checkpoint_(checkpoint), options_(options), arena_(arena), pool_(options.threads) {
-    constexpr int64_t kHugePage = int64_t{2} << 20;
-    int64_t bytes = 0;
-    for (const std::string& name : checkpoint.linear_names()) {
-      const TernarySource& source = checkpoint.linear(name);
-      total_ += source.rows() * source.cols();
-      bytes += round_up(source.rows(), PackedTernary::kLineRows) *
-               round_up(source.cols(), PackedTernary::kBlockCols) / 4;
-    }
-    arena_ = Arena(static_cast<size_t>(round_up(bytes, kHugePage)));
-  }
-
-  Linear load(int64_t layer, const char* name, TernaryLayout layout = TernaryLayout::kBlocks) {
-    Linear linear;
-    linear.weight = pack(fmt::format("blk.{}.{}.weight", layer, name), layout);
-    const float* scales = linear.weight.row_scales();
-    linear.max_row_scale = *std::max_element(scales, scales + linear.weight.rows());
-    if (checkpoint_.config().projection_norms) {
-      linear.norm_in = read_dense(checkpoint_.dense(fmt::format("blk.{}.{}_norm_in.weight", layer, name)));
-    }
-    return linear;
-  }
-
- private:
-  PackedTernary pack(const std::string& name, TernaryLayout layout) {
-    const TernarySource& source = checkpoint_.linear(name);
-    const int64_t rows = source.rows(), cols = source.cols();
-    PackedTernary packed(rows, cols, layout, &arena_);
-    const int64_t group_rows = packed.group_rows();
-    pool_.for_range(packed.groups(), 1, [&](int64_t begin, int64_t end) {
-      std::vector<int8_t> trits(static_cast<size_t>(group_rows * cols));
-      std::vector<float> scales(static_cast<size_t>(group_rows));
-      for (int64_t group = begin; group < end; ++group) {
-        const int64_t first = group * group_rows;
-        const auto count = static_cast<size_t>(std::min(group_rows, rows - first));
-        const auto part = std::span(trits).first(count * static_cast<size_t>(cols));
-        source.read_rows(first, static_cast<int64_t>(count), part, std::span(scales).first(count));
-        packed.set_group(group, part, std::span(scales).first(count));
-      }
-    });
-    source.drop_resident();
-    done_ += rows * cols;
-    if (options_.progress) options_.progress(done_ / 4, total_ / 4);
-    return packed;
-  }
-
-  const Checkpoint& checkpoint_;
-  const LoadOptions& options_;
-  Arena& arena_;
-  ThreadPool pool_;
-  int64_t done_ = 0, total_ = 0;
-};
-
 DenseMatrix dense_matrix(const DenseSource& source) {
   DenseMatrix matrix;
   matrix.dtype = source.dtype;
@@ -85,43 +27,29 @@ DenseMatrix dense_matrix(const DenseSource& source) {
   return matrix;
 }
 
-Layer load_layer(const Checkpoint& checkpoint, Packer& packer, int64_t index, bool sparse) {
-  const auto norm = [&](const char* name) {
-    return read_dense(checkpoint.dense(fmt::format("blk.{}.{}.weight", index, name)));
-  };
-  Layer layer;
-  layer.attn_norm = norm("attn_norm");
-  layer.ffn_norm = norm("ffn_norm");
-  if (checkpoint.config().sub_norms) {
-    layer.attn_sub_norm = norm("attn_sub_norm");
-    layer.ffn_sub_norm = norm("ffn_sub_norm");
-  }
-  layer.q = packer.load(index, "attn_q");
-  layer.k = packer.load(index, "attn_k");
-  layer.v = packer.load(index, "attn_v");
-  layer.attn_output = packer.load(index, "attn_output");
-  layer.gate = packer.load(index, "ffn_gate");
-  layer.up = packer.load(index, "ffn_up", sparse ? TernaryLayout::kRows : TernaryLayout::kBlocks);
-  layer.down = packer.load(index, "ffn_down", sparse ? TernaryLayout::kColumns : TernaryLayout::kBlocks);
-  return layer;
+}  // namespace
+
+const HostWeights& Model::Impl::host(const OnProgress& progress) const {
+  const std::scoped_lock lock(host_mutex);
+  if (host_weights == nullptr)
+    host_weights = std::make_unique<const HostWeights>(checkpoint, head, options, progress);
+  return *host_weights;
 }
 
-int64_t packed_bytes(const Layer& layer) {
+const HostWeights* Model::Impl::host_if_made() const {
+  const std::scoped_lock lock(host_mutex);
+  return host_weights.get();
+}
+
+int64_t Model::Impl::blocks_bytes() const {
   int64_t bytes = 0;
-  for (const Linear* linear :
-       {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down}) {
-    bytes += linear->weight.bytes();
+  for (const std::string& name : checkpoint.linear_names()) {
+    const TernarySource& source = checkpoint.linear(name);
+    bytes += round_up(source.rows(), PackedTernary::kGroupRows) *
+             round_up(source.cols(), PackedTernary::kBlockCols) / 4;
   }
   return bytes;
 }
-
-void copy_head(Model::Impl& impl, int threads) {
-  ThreadPool pool(threads);
-  if (RoundedHead::suits(impl.head)) impl.rounded_head.emplace(impl.head, pool, MappedFile::drop_resident);
-  impl.weight_bytes += impl.head_copy_bytes();
-}
-
-}  // namespace
 
 Model::Model() = default;
 Model::~Model() = default;
@@ -138,18 +66,11 @@ std::shared_ptr<const Model> Model::load(const std::filesystem::path& path, cons
     }
     impl.embedding = dense_matrix(impl.checkpoint.dense("token_embd.weight"));
     impl.head = config.tied_head ? impl.embedding : dense_matrix(impl.checkpoint.dense("output.weight"));
-    if (options.head_copy) copy_head(impl, options.threads);
     impl.output_norm = read_dense(impl.checkpoint.dense("output_norm.weight"));
     impl.inv_freq = rope_inv_freq(config);
-    Packer packer(impl.checkpoint, options, impl.linear_weights);
-    impl.weight_bytes += static_cast<int64_t>(impl.embedding.bytes.size());
-    // Squared ReLU makes exact zeros; SiLU makes none.
-    const bool sparse = options.sparse && config.activation == Activation::kRelu2;
-    if (!config.tied_head) impl.weight_bytes += static_cast<int64_t>(impl.head.bytes.size());
-    for (int64_t i = 0; i < config.num_layers; ++i) {
-      impl.layers.push_back(load_layer(impl.checkpoint, packer, i, sparse));
-      impl.weight_bytes += packed_bytes(impl.layers.back());
-    }
+    impl.options = options;
+    impl.options.progress = nullptr;  // the caller's for the time of this call
+    if (!options.defer_layout) (void)impl.host(options.progress);
   } catch (Error& error) {
     error.with_context(path.string());
     throw;
@@ -173,15 +94,18 @@ ChatTemplate Model::chat_template() const {
   return impl_->chat_template;
 }
 int64_t Model::weight_bytes() const {
-  return impl_->weight_bytes;
+  const HostWeights* host = impl_->host_if_made();
+  const int64_t linear = host != nullptr ? host->linear_bytes() : impl_->blocks_bytes();
+  const int64_t copy = host != nullptr ? host->head_copy_bytes() : 0;
+  const int64_t head = config().tied_head ? 0 : std::ssize(impl_->head.bytes);
+  return linear + copy + std::ssize(impl_->embedding.bytes) + head;
 }
 int64_t Model::decode_bytes() const {
-  const auto embedding = static_cast<int64_t>(impl_->embedding.bytes.size());
-  const auto head = static_cast<int64_t>(impl_->head.bytes.size());
-  const int64_t beside_layers = embedding + (config().tied_head ? 0 : head);
-  if (impl_->head_copy_bytes() == 0) return impl_->weight_bytes - beside_layers + head;
+  const HostWeights* host = impl_->host_if_made();
+  if (host == nullptr) return impl_->blocks_bytes() + std::ssize(impl_->head.bytes);
   // The copy is read instead of the stored one, without its finer part.
-  return impl_->weight_bytes - beside_layers - impl_->head_copy_bytes() + impl_->rounded_head->scan_bytes();
+  return host->linear_bytes() +
+         (host->rounded_head ? host->rounded_head->scan_bytes() : std::ssize(impl_->head.bytes));
 }
 DType Model::head_type() const {
   return impl_->head.dtype;

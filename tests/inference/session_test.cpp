@@ -38,6 +38,27 @@ TEST_F(SessionTest, PrefillAndDecodeGiveTheSameBits) {
   EXPECT_EQ(one_by_one.position(), 40);
 }
 
+TEST_F(SessionTest, ALayoutThatIsDeferredIsMadeByTheFirstSession) {
+  LoadOptions load;
+  load.defer_layout = true;
+  int64_t loaded = 0, laid_out = 0, total = 0;
+  load.progress = [&](int64_t done, int64_t) { loaded = done; };
+  const auto deferred = Model::load(testing::data_folder() / "reference/bitnet-packed", load);
+  EXPECT_EQ(loaded, 0);
+  EXPECT_LT(deferred->weight_bytes(), model_->weight_bytes());  // no copy of the head
+  EXPECT_GT(deferred->decode_bytes(), 0);
+  const SessionOptions options{.progress = [&](int64_t done, int64_t all) { laid_out = done, total = all; }};
+  const std::array<int32_t, 3> ids{3, 1, 2};
+  Session first(deferred, options), at_once(model_);
+  EXPECT_GT(laid_out, 0);
+  EXPECT_EQ(laid_out, total);
+  EXPECT_EQ(deferred->weight_bytes(), model_->weight_bytes());
+  EXPECT_EQ(first.append_all_logits(ids), at_once.append_all_logits(ids));
+  laid_out = 0;
+  const Session second(deferred, options);
+  EXPECT_EQ(laid_out, 0);
+}
+
 TEST_F(SessionTest, TruncateForgets) {
   const auto tokens = ids(30), other = ids(10, 13);
   Session session(model_), fresh(model_);

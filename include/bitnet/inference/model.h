@@ -25,6 +25,11 @@ struct LoadOptions {
   /// Lay out a copy of the output head in six bits, in which append_top() finds the candidates. Without it,
   /// every logit is computed from the file's head: the same tokens, slower, from less memory.
   bool head_copy = true;
+  /// Lay the weights out for the processor when a session first runs there, not while loading: a model that
+  /// GPUs alone run then takes no memory for that, and a weight that is damaged is found by the first
+  /// session. The head is scanned from the file's type until then, so weight_bytes() and decode_bytes() are
+  /// those without copy.
+  bool defer_layout = false;
 };
 
 /// A model ready to run: weights in the kernels' layout, embedding and head as in the file (mapped).
@@ -44,7 +49,8 @@ class Model {
   [[nodiscard]] const Tokenizer& require_tokenizer() const;
   [[nodiscard]] const std::vector<int32_t>& stop_tokens() const;
   [[nodiscard]] ChatTemplate chat_template() const;
-  /// Bytes of the weights as the kernels read them, and of the embedding and head.
+  /// Bytes of the weights as the processor's kernels read them, and of the embedding and head; without a copy
+  /// of the head where its layout is deferred, as in decode_bytes().
   [[nodiscard]] int64_t weight_bytes() const;
   /// Bytes of weights that one decoded token reads: all linear layers, and the head as append_top() scans it.
   [[nodiscard]] int64_t decode_bytes() const;

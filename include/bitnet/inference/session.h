@@ -24,6 +24,9 @@ struct SessionOptions {
   /// "cpu"; "cuda" or "cuda:N": that GPU or an error; "auto": GPU 0 if there is one that can run the model
   /// and no isa is named, else the processor (the reason is logged).
   std::string device = "cpu";
+  /// Called while the first session on a GPU uploads the weights, and while the first one on the processor
+  /// lays them out where loading has deferred that: bytes done and in all.
+  std::function<void(int64_t done, int64_t total)> progress;
 };
 
 /// What squared ReLU left of a layer's feed-forward block, added up over the tokens computed.

@@ -1,0 +1,106 @@
+#include "inference/host_weights.h"
+
+#include "bitnet/core/mapped_file.h"
+#include "inference/executor.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace bitnet {
+
+LayerReader::LayerReader(const Checkpoint& checkpoint, int threads, bool sparse, Arena* arena,
+                         OnProgress progress)
+    : checkpoint_(checkpoint),
+      sparse_(sparse),
+      arena_(arena),
+      progress_(std::move(progress)),
+      pool_(threads) {
+  constexpr int64_t kHugePage = int64_t{2} << 20;
+  int64_t bytes = 0;
+  for (const std::string& name : checkpoint.linear_names()) {
+    const TernarySource& source = checkpoint.linear(name);
+    total_ += source.rows() * source.cols();
+    bytes += round_up(source.rows(), PackedTernary::kLineRows) *
+             round_up(source.cols(), PackedTernary::kBlockCols) / 4;
+  }
+  if (arena != nullptr) *arena = Arena(static_cast<size_t>(round_up(bytes, kHugePage)));
+}
+
+Layer LayerReader::read(int64_t index) {
+  const auto norm = [&](const char* name) {
+    return read_dense(checkpoint_.dense(fmt::format("blk.{}.{}.weight", index, name)));
+  };
+  Layer layer;
+  layer.attn_norm = norm("attn_norm");
+  layer.ffn_norm = norm("ffn_norm");
+  if (checkpoint_.config().sub_norms) {
+    layer.attn_sub_norm = norm("attn_sub_norm");
+    layer.ffn_sub_norm = norm("ffn_sub_norm");
+  }
+  layer.q = linear(index, "attn_q");
+  layer.k = linear(index, "attn_k");
+  layer.v = linear(index, "attn_v");
+  layer.attn_output = linear(index, "attn_output");
+  layer.gate = linear(index, "ffn_gate");
+  layer.up = linear(index, "ffn_up", sparse_ ? TernaryLayout::kRows : TernaryLayout::kBlocks);
+  layer.down = linear(index, "ffn_down", sparse_ ? TernaryLayout::kColumns : TernaryLayout::kBlocks);
+  return layer;
+}
+
+Linear LayerReader::linear(int64_t layer, const char* name, TernaryLayout layout) {
+  Linear linear;
+  linear.weight = pack(checkpoint_.linear(fmt::format("blk.{}.{}.weight", layer, name)), layout);
+  const float* scales = linear.weight.row_scales();
+  linear.max_row_scale = *std::max_element(scales, scales + linear.weight.rows());
+  if (checkpoint_.config().projection_norms)
+    linear.norm_in = read_dense(checkpoint_.dense(fmt::format("blk.{}.{}_norm_in.weight", layer, name)));
+  return linear;
+}
+
+PackedTernary LayerReader::pack(const TernarySource& source, TernaryLayout layout) {
+  const int64_t rows = source.rows(), cols = source.cols();
+  PackedTernary packed(rows, cols, layout, arena_);
+  const int64_t group_rows = packed.group_rows();
+  pool_.for_range(packed.groups(), 1, [&](int64_t begin, int64_t end) {
+    std::vector<int8_t> trits(static_cast<size_t>(group_rows * cols));
+    std::vector<float> scales(static_cast<size_t>(group_rows));
+    for (int64_t group = begin; group < end; ++group) {
+      const int64_t first = group * group_rows;
+      const auto count = static_cast<size_t>(std::min(group_rows, rows - first));
+      const auto part = std::span(trits).first(count * static_cast<size_t>(cols));
+      source.read_rows(first, static_cast<int64_t>(count), part, std::span(scales).first(count));
+      packed.set_group(group, part, std::span(scales).first(count));
+    }
+  });
+  source.drop_resident();
+  done_ += rows * cols;
+  if (progress_) progress_(done_ / 4, total_ / 4);
+  return packed;
+}
+
+HostWeights::HostWeights(const Checkpoint& checkpoint, const DenseMatrix& head, const LoadOptions& options,
+                         const OnProgress& progress) {
+  const ModelConfig& config = checkpoint.config();
+  if (options.head_copy && RoundedHead::suits(head)) {
+    ThreadPool pool(options.threads);
+    rounded_head.emplace(head, pool, MappedFile::drop_resident);
+  }
+  // Squared ReLU makes exact zeros; SiLU makes none.
+  const bool sparse = options.sparse && config.activation == Activation::kRelu2;
+  LayerReader reader(checkpoint, options.threads, sparse, &arena, progress);
+  for (int64_t i = 0; i < config.num_layers; ++i) layers.push_back(reader.read(i));
+}
+
+int64_t HostWeights::linear_bytes() const {
+  int64_t bytes = 0;
+  for (const Layer& layer : layers) {
+    for (const Linear* linear :
+         {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down})
+      bytes += linear->weight.bytes();
+  }
+  return bytes;
+}
+
+}  // namespace bitnet

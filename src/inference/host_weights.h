@@ -1,0 +1,69 @@
+#pragma once
+
+#include "bitnet/core/memory.h"
+#include "bitnet/core/thread_pool.h"
+#include "bitnet/inference/model.h"
+#include "bitnet/model/checkpoint.h"
+#include "bitnet/quant/packed_ternary.h"
+#include "inference/dense_matrix.h"
+#include "inference/rounded_head.h"
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+namespace bitnet {
+
+/// One linear layer, with the RMSNorm of its own input where the model has one (use_rms_norm).
+struct Linear {
+  PackedTernary weight;
+  std::vector<float> norm_in;  ///< [cols] or empty
+  float max_row_scale = 0;
+};
+
+struct Layer {
+  std::vector<float> attn_norm, attn_sub_norm, ffn_norm, ffn_sub_norm;  ///< sub norms may be empty
+  Linear q, k, v, attn_output, gate, up, down;
+};
+
+/// Bytes done and in all.
+using OnProgress = std::function<void(int64_t done, int64_t total)>;
+
+/// Reads layers of a checkpoint in the processor's layout, on all threads, and drops the file's pages behind
+/// them.
+class LayerReader {
+ public:
+  /// `sparse`: the feed-forward weights in the layouts for zeros that are left out. `arena` may be null; else
+  /// it is made large enough for all layers, and must outlive them.
+  LayerReader(const Checkpoint& checkpoint, int threads, bool sparse, Arena* arena, OnProgress progress);
+
+  [[nodiscard]] Layer read(int64_t index);
+
+ private:
+  [[nodiscard]] Linear linear(int64_t layer, const char* name, TernaryLayout layout = TernaryLayout::kBlocks);
+  [[nodiscard]] PackedTernary pack(const TernarySource& source, TernaryLayout layout);
+
+  const Checkpoint& checkpoint_;
+  bool sparse_;
+  Arena* arena_;
+  OnProgress progress_;
+  ThreadPool pool_;
+  int64_t done_ = 0, total_ = 0;
+};
+
+/// What only the processor's kernels read.
+struct HostWeights {
+  /// With LoadOptions' threads, sparse and head_copy.
+  HostWeights(const Checkpoint& checkpoint, const DenseMatrix& head, const LoadOptions& options,
+              const OnProgress& progress);
+
+  Arena arena{0};  ///< of all layers
+  std::vector<Layer> layers;
+  std::optional<RoundedHead> rounded_head;  ///< to find the highest logits with
+
+  [[nodiscard]] int64_t linear_bytes() const;
+  [[nodiscard]] int64_t head_copy_bytes() const { return rounded_head ? rounded_head->bytes() : 0; }
+};
+
+}  // namespace bitnet
