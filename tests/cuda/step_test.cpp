@@ -28,7 +28,7 @@ void Step::compare(const std::filesystem::path& file, DType kv_type, std::span<c
   const int64_t context = positions.back() + 1;
   const auto model = Model::load(file);
   const ModelConfig& config = model->config();
-  const auto weights = model_on_device(model->impl(), 0, 1);
+  const auto weights = model_on_device(model->impl(), 0, {.threads = 1});
   Scratch scratch(config, 1, context);
   CudaForward forward(config, *weights, scratch, kv_type, context);
   CudaStep step(config, *weights, scratch, kv_type, context);
