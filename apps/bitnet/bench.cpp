@@ -227,6 +227,8 @@ void add_bench_command(Command app, Program& program) {
       .one_of({"batch", "token"})
       .show_default();
   add_run_options(command, *options);
+  command.add_flag("--sample", options->sample,
+                   "Decode what the default sampler draws, as generating does, instead of given tokens");
   command.add_flag("--exact-head", options->exact_head, "Compute all logits instead of the best: slower");
   command.add_flag("--startup", options->startup,
                    "Time loading and the first token, with the files in the page cache and without");

@@ -18,6 +18,7 @@ struct BenchOptions {
   int warmup = 1;
   std::string kv = "f32";
   bool exact_head = false;
+  bool sample = false;
   bool startup = false, roofline = false, kernels = false;
   std::string compare;              ///< a file of an earlier --json; empty: none
   std::string history;              ///< a file of earlier runs, to compare with and to add to; empty: none

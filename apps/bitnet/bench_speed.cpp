@@ -38,10 +38,31 @@ void fill(Engine& engine, std::span<Sequence> sequences, const BenchTest& test, 
   }
 }
 
+/// Decodes `steps` tokens in every sequence at once, each what the default sampler draws behind the one
+/// before.
+void decode_sampled(Engine& engine, std::span<Sequence> sequences, std::span<const int32_t> ids,
+                    int64_t steps) {
+  std::vector<Sampler> samplers;
+  for (size_t i = 0; i < sequences.size(); ++i)
+    samplers.emplace_back(SamplerOptions{.seed = i}, engine.model().config().vocab_size);
+  std::vector<Engine::Decode> decodes;
+  for (size_t i = 0; i < sequences.size(); ++i)
+    decodes.push_back({&sequences[i], &samplers[i], ids[i % ids.size()]});
+  int64_t done = 0;
+  engine.decode(decodes, [&](std::span<const int32_t>) {
+    throw_if_interrupted();
+    return ++done < steps;
+  });
+}
+
 double tokens_per_second(Engine& engine, std::span<Sequence> sequences, const BenchTest& test,
-                         std::span<const int32_t> ids) {
+                         std::span<const int32_t> ids, bool sample) {
   const auto start = std::chrono::steady_clock::now();
-  append_all(engine, sequences, ids, test.prefill ? ids.size() : 1);
+  if (sample && !test.prefill) {
+    decode_sampled(engine, sequences, ids, test.tokens);
+  } else {
+    append_all(engine, sequences, ids, test.prefill ? ids.size() : 1);
+  }
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   return static_cast<double>(test.tokens * test.sequences) / elapsed.count();
 }
@@ -96,7 +117,7 @@ Json measure_speed(Engine& engine, std::span<Sequence> sequences, const BenchTes
   for (int i = -options.warmup; i < options.repeats; ++i) {
     throw_if_interrupted();
     fill(engine, used, test, options.fill_by == "batch");
-    const double speed = tokens_per_second(engine, used, test, ids);
+    const double speed = tokens_per_second(engine, used, test, ids, options.sample);
     if (i >= 0) speeds.push_back(speed);
   }
   Json row = {{"test", test.name()},

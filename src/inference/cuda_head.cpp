@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace bitnet::cuda {
 namespace {
@@ -93,16 +94,64 @@ void CudaHead::top(const float* x, int64_t stride, std::span<const int64_t> rows
   }
 }
 
-bool CudaHead::can_scan(std::span<const TopQuery> queries) const {
+bool CudaHead::can_draw(int64_t k) const {
   // The threshold is the k-th highest of a value for 16 rows each: with many of them wanted, it says little.
-  const int64_t most = std::min(model_.int8_head.groups / 4, kMostTopCandidates / 2);
-  return !exact_only_ && std::all_of(queries.begin(), queries.end(), [&](const TopQuery& query) {
-    return query.k + std::ssize(query.always) <= most;
-  });
+  return !exact_only_ && k <= std::min(model_.int8_head.groups / 4, kMostTopCandidates / 2);
+}
+
+bool CudaHead::can_scan(std::span<const TopQuery> queries) const {
+  return std::all_of(queries.begin(), queries.end(),
+                     [&](const TopQuery& query) { return can_draw(query.k + std::ssize(query.always)); });
+}
+
+void CudaHead::find(const float* x, int64_t stride, int64_t tokens, Stream stream) {
+  table().head_top({.head = model_.head,
+                    .copy = model_.int8_head,
+                    .x = x,
+                    .x_stride = stride,
+                    .tokens = tokens,
+                    .norms = norms(),
+                    .queries = queries_.as<TopQueryRow>(),
+                    .always = always_.as<int32_t>(),
+                    .scratch = scratch_.data(),
+                    .out = found_.as<TopCandidates>()},
+                   stream);
+}
+
+void CudaHead::draw(const float* x, int64_t stride, int64_t first, std::span<const TokenDraw> draws,
+                    int32_t* tokens, int32_t* ids, DecodeRow* advance, Stream stream) {
+  std::vector<TopQueryRow> queries;
+  SampleArgs args = {.found = found_.as<TopCandidates>(),
+                     .count = std::ssize(draws),
+                     .tokens = tokens,
+                     .ids = ids,
+                     .advance = advance,
+                     .rows = {}};
+  for (size_t i = 0; i < draws.size(); ++i) {
+    const TokenDraw& draw = draws[i];
+    queries.push_back(
+        {.row = static_cast<int32_t>(first + static_cast<int64_t>(i)), .k = draw.k, .always = 0});
+    args.rows[i] = {.temperature = draw.temperature,
+                    .top_p = draw.top_p,
+                    .log_min_p = draw.log_min_p,
+                    .number = draw.number,
+                    .k = draw.k};
+  }
+  const auto same = [](const TopQueryRow& a, const TopQueryRow& b) { return a.row == b.row && a.k == b.k; };
+  if (!std::ranges::equal(queries, drawn_queries_, same)) {  // seldom: once a text
+    table().synchronize(stream);                             // what is queued may read the pinned buffer
+    std::ranges::copy(queries, host_queries_.as<TopQueryRow>());
+    table().to_device(queries_.data(), host_queries_.as<TopQueryRow>(), queries.size() * sizeof(TopQueryRow),
+                      stream);
+    drawn_queries_ = std::move(queries);
+  }
+  find(x, stride, std::ssize(draws), stream);
+  table().sample(args, stream);
 }
 
 bool CudaHead::scan(const float* x, int64_t stride, std::span<const int64_t> rows,
                     std::span<const TopQuery> queries, std::span<std::vector<Candidate>> out, Stream stream) {
+  drawn_queries_.clear();
   auto* const host_queries = host_queries_.as<TopQueryRow>();
   bool any_always = false;
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -119,17 +168,7 @@ bool CudaHead::scan(const float* x, int64_t stride, std::span<const int64_t> row
     table().to_device(always_.data(), host_always_.as<int32_t>(),
                       rows.size() * kMostTopCandidates * sizeof(int32_t), stream);
   }
-  table().head_top({.head = model_.head,
-                    .copy = model_.int8_head,
-                    .x = x,
-                    .x_stride = stride,
-                    .tokens = std::ssize(rows),
-                    .norms = norms(),
-                    .queries = queries_.as<TopQueryRow>(),
-                    .always = always_.as<int32_t>(),
-                    .scratch = scratch_.data(),
-                    .out = found_.as<TopCandidates>()},
-                   stream);
+  find(x, stride, std::ssize(rows), stream);
   table().to_host(host_found_.as<TopCandidates>(), found_.data(), rows.size() * sizeof(TopCandidates),
                   stream);
   table().synchronize(stream);

@@ -20,6 +20,12 @@ class CudaHead {
   /// As Runner::top.
   void top(const float* x, int64_t stride, std::span<const int64_t> rows, std::span<const TopQuery> queries,
            std::span<std::vector<Candidate>> out, Stream stream);
+  /// Whether draw() can: the scan finds as many candidates.
+  [[nodiscard]] bool can_draw(int64_t k) const;
+  /// Queues the draws of the tokens behind rows [first, first + count) of x, at most Runner::kMaxLogits:
+  /// tokens and ids are of SampleArgs, [count].
+  void draw(const float* x, int64_t stride, int64_t first, std::span<const TokenDraw> draws, int32_t* tokens,
+            int32_t* ids, DecodeRow* advance, Stream stream);
 
  private:
   /// Logits of at most kMostLogits rows, on the host until the next call.
@@ -31,11 +37,14 @@ class CudaHead {
                           std::span<const TopQuery> queries, std::span<std::vector<Candidate>> out,
                           Stream stream);
   [[nodiscard]] Norms norms() const;
+  /// head_top for the queries that lie in queries_.
+  void find(const float* x, int64_t stride, int64_t tokens, Stream stream);
 
   const ModelConfig& config_;
   const CudaModel& model_;
   bool exact_only_;
   DeviceBuffer logits_, scratch_, queries_, always_, found_;
+  std::vector<TopQueryRow> drawn_queries_;  ///< what queries_ holds if draw() wrote it last
   PinnedBuffer host_logits_, host_queries_, host_always_, host_found_;
 };
 

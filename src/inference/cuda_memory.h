@@ -69,6 +69,18 @@ class OwnedStream {
   Stream stream_;
 };
 
+class OwnedEvent {
+ public:
+  OwnedEvent() : event_(table().create_event()) {}
+  OwnedEvent(const OwnedEvent&) = delete;
+  OwnedEvent& operator=(const OwnedEvent&) = delete;
+  ~OwnedEvent() { table().destroy_event(event_); }
+  [[nodiscard]] Event get() const { return event_; }
+
+ private:
+  Event event_;
+};
+
 class OwnedGraph {
  public:
   OwnedGraph() = default;

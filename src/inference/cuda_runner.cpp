@@ -6,6 +6,7 @@
 #include "inference/cuda_step.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <map>
 #include <utility>
@@ -28,7 +29,15 @@ Scratch make_scratch(const ModelConfig& config, int64_t batch, int64_t context) 
   }
 }
 
-class CudaRunner final : public Runner {
+/// What a step that draws its tokens leaves for the host, and reads from it.
+struct DrawingSlot {
+  explicit DrawingSlot(size_t batch)
+      : ids(batch * sizeof(int32_t)), rows(batch * sizeof(DecodeRow)), tokens(batch * sizeof(int32_t)) {}
+  PinnedBuffer ids, rows, tokens;
+  OwnedEvent done;
+};
+
+class CudaRunner final : public Runner, public DrawingSteps {
  public:
   CudaRunner(const Model::Impl& model, const SessionOptions& options, int64_t context, int device)
       : model_(model),
@@ -41,7 +50,9 @@ class CudaRunner final : public Runner {
         step_(config(), *weights_, scratch_, kv_type_, context_),
         head_(config(), *weights_, options.exact_head),
         host_ids_(static_cast<size_t>(options.batch) * sizeof(int32_t)),
-        host_rows_(static_cast<size_t>(options.batch) * sizeof(DecodeRow)) {
+        host_rows_(static_cast<size_t>(options.batch) * sizeof(DecodeRow)),
+        slots_{DrawingSlot(static_cast<size_t>(options.batch)),
+               DrawingSlot(static_cast<size_t>(options.batch))} {
     table().rope_table({.inv_freq = weights_->inv_freq.as<float>(),
                         .positions = context,
                         .half = config().head_dim / 2,
@@ -71,11 +82,20 @@ class CudaRunner final : public Runner {
            std::span<std::vector<Candidate>> out) override;
   [[nodiscard]] const std::vector<LayerActivations>& activations() const override { return activations_; }
 
+  [[nodiscard]] DrawingSteps* drawing_steps() override { return this; }
+  [[nodiscard]] bool can_draw(const TokenDraw& draw) const override { return head_.can_draw(draw.k); }
+  void queue(std::span<const RunnerRow> rows, std::span<const TokenDraw> draws, bool follow) override;
+  void take(std::span<int32_t> tokens) override;
+  void drop() noexcept override;
+
  private:
   [[nodiscard]] const ModelConfig& config() const { return model_.checkpoint.config(); }
-  /// Writes ids and DecodeRows for the device; returns the segments of several tokens.
-  std::vector<Segment> gather(std::span<const RunnerRow> rows);
-  void send_inputs(size_t rows);
+  /// Writes DecodeRows for the device to `singles`; returns the segments of several tokens.
+  std::vector<Segment> gather(std::span<const RunnerRow> rows, DecodeRow* singles);
+  /// Copies ids, and the DecodeRows gathered.
+  void send_inputs(std::span<const RunnerRow> rows, int32_t* ids, const DecodeRow* singles);
+  /// The layers for rows of which all inputs are on the device.
+  void run_layers(std::span<const RunnerRow> rows, std::span<const Segment> segments);
   /// The graph for `rows` single tokens of sequences as gathered; null at the first use of many rows, which
   /// is not worth capturing until it comes again.
   [[nodiscard]] Graph decode_graph(int64_t rows);
@@ -93,13 +113,14 @@ class CudaRunner final : public Runner {
   OwnedStream stream_;
   std::map<std::pair<int64_t, int>, OwnedGraph> graphs_;  ///< the layers, by rows and bucket of chunks
   std::vector<LayerActivations> activations_;             ///< none: they are not counted here
+  std::array<DrawingSlot, kMostQueued> slots_;
+  int64_t queued_ = 0, taken_ = 0;  ///< steps that draw
   int64_t singles_ = 0;
   int64_t single_chunks_ = 0;  ///< that the longest of their sequences has
 };
 
-std::vector<Segment> CudaRunner::gather(std::span<const RunnerRow> rows) {
+std::vector<Segment> CudaRunner::gather(std::span<const RunnerRow> rows, DecodeRow* singles) {
   std::vector<Segment> segments;
-  auto* const singles = host_rows_.as<DecodeRow>();
   singles_ = 0;
   single_chunks_ = 0;
   for (size_t begin = 0; begin < rows.size();) {
@@ -118,15 +139,15 @@ std::vector<Segment> CudaRunner::gather(std::span<const RunnerRow> rows) {
     }
     begin = end;
   }
-  for (size_t i = 0; i < rows.size(); ++i) host_ids_.as<int32_t>()[i] = rows[i].id;
   return segments;
 }
 
-void CudaRunner::send_inputs(size_t rows) {
-  table().to_device(scratch_.ids.data(), host_ids_.as<int32_t>(), rows * sizeof(int32_t), stream_.get());
+void CudaRunner::send_inputs(std::span<const RunnerRow> rows, int32_t* ids, const DecodeRow* singles) {
+  for (size_t i = 0; i < rows.size(); ++i) ids[i] = rows[i].id;
+  table().to_device(scratch_.ids.data(), ids, rows.size() * sizeof(int32_t), stream_.get());
   if (singles_ == 0) return;
-  table().to_device(scratch_.decode_rows.data(), host_rows_.as<DecodeRow>(),
-                    static_cast<size_t>(singles_) * sizeof(DecodeRow), stream_.get());
+  table().to_device(scratch_.decode_rows.data(), singles, static_cast<size_t>(singles_) * sizeof(DecodeRow),
+                    stream_.get());
 }
 
 Graph CudaRunner::decode_graph(int64_t rows) {
@@ -138,7 +159,6 @@ Graph CudaRunner::decode_graph(int64_t rows) {
   if (graph.get() != nullptr || (is_new && rows > 1)) return graph.get();
   const int64_t chunks = std::min(int64_t{1} << bucket, scratch_.chunks);
   table().begin_capture(stream_.get());
-  send_inputs(static_cast<size_t>(rows));
   if (rows == 1) {
     forward_.decode_one(chunks, stream_.get());
   } else {
@@ -148,15 +168,7 @@ Graph CudaRunner::decode_graph(int64_t rows) {
   return graph.get();
 }
 
-void CudaRunner::run(std::span<const RunnerRow> rows) {
-  table().use_device(device_);
-  table().synchronize(stream_.get());  // the last run has read the pinned buffers
-  const std::vector<Segment> segments = gather(rows);
-  if (rows.size() == 1 && step_.runs()) {
-    const RunnerRow& row = rows.front();
-    step_.run(row.id, row.position, *static_cast<const CudaCache*>(row.cache), stream_.get());
-    return;
-  }
+void CudaRunner::run_layers(std::span<const RunnerRow> rows, std::span<const Segment> segments) {
   if (segments.empty()) {
     auto* const graph = decode_graph(std::ssize(rows));
     if (graph != nullptr) {
@@ -164,8 +176,61 @@ void CudaRunner::run(std::span<const RunnerRow> rows) {
       return;
     }
   }
-  send_inputs(rows.size());
   forward_.run_batch(std::ssize(rows), singles_, single_chunks_, segments, stream_.get());
+}
+
+void CudaRunner::run(std::span<const RunnerRow> rows) {
+  table().use_device(device_);
+  table().synchronize(stream_.get());  // the last run has read the pinned buffers
+  if (rows.size() == 1 && step_.runs()) {
+    const RunnerRow& row = rows.front();
+    step_.run(row.id, row.position, *static_cast<const CudaCache*>(row.cache), stream_.get());
+    return;
+  }
+  auto* const singles = host_rows_.as<DecodeRow>();
+  const std::vector<Segment> segments = gather(rows, singles);
+  send_inputs(rows, host_ids_.as<int32_t>(), singles);
+  run_layers(rows, segments);
+}
+
+void CudaRunner::queue(std::span<const RunnerRow> rows, std::span<const TokenDraw> draws, bool follow) {
+  table().use_device(device_);
+  DrawingSlot& slot = slots_[static_cast<size_t>(queued_ % kMostQueued)];
+  auto* const ids = scratch_.ids.as<int32_t>();
+  const bool one = rows.size() == 1 && step_.runs();
+  singles_ = 0;
+  if (!one) (void)gather(rows, slot.rows.as<DecodeRow>());
+  // The step in front has raised the positions, too.
+  if (!follow) send_inputs(rows, slot.ids.as<int32_t>(), slot.rows.as<DecodeRow>());
+  if (one) {
+    step_.run(ids, rows.front().position, *static_cast<const CudaCache*>(rows.front().cache), stream_.get());
+  } else {
+    run_layers(rows, {});
+  }
+  for (size_t first = 0; first < rows.size(); first += kMaxLogits) {
+    const auto part = draws.subspan(first, std::min<size_t>(draws.size() - first, kMaxLogits));
+    DecodeRow* const advance = one ? nullptr : scratch_.decode_rows.as<DecodeRow>() + first;
+    head_.draw(scratch_.x.as<float>(), scratch_.hidden, static_cast<int64_t>(first), part,
+               slot.tokens.as<int32_t>() + first, ids + first, advance, stream_.get());
+  }
+  table().record(slot.done.get(), stream_.get());
+  ++queued_;
+}
+
+void CudaRunner::take(std::span<int32_t> tokens) {
+  const DrawingSlot& slot = slots_[static_cast<size_t>(taken_++ % kMostQueued)];
+  table().wait(slot.done.get());
+  std::copy_n(slot.tokens.as<const int32_t>(), tokens.size(), tokens.begin());
+}
+
+void CudaRunner::drop() noexcept {
+  for (; taken_ < queued_; ++taken_) {
+    try {
+      table().use_device(device_);
+      table().wait(slots_[static_cast<size_t>(taken_ % kMostQueued)].done.get());
+    } catch (const Error&) {  // the next call on this stream says so
+    }
+  }
 }
 
 void CudaRunner::logits(std::span<const int64_t> rows, std::span<float> out) {

@@ -50,7 +50,17 @@ CudaStep::CudaStep(const ModelConfig& config, const CudaModel& model, const Scra
   args_.epoch = std::numeric_limits<uint32_t>::max();  // run() starts anew
 }
 
+void CudaStep::run(const int32_t* id, int64_t position, const CudaCache& cache, Stream stream) {
+  run({.table = model_.embedding, .ids = id, .id = 0, .tokens = 1, .x = args_.x, .x_stride = 0}, position,
+      cache, stream);
+}
+
 void CudaStep::run(int32_t id, int64_t position, const CudaCache& cache, Stream stream) {
+  run({.table = model_.embedding, .ids = nullptr, .id = id, .tokens = 1, .x = args_.x, .x_stride = 0},
+      position, cache, stream);
+}
+
+void CudaStep::run(const EmbedArgs& embed, int64_t position, const CudaCache& cache, Stream stream) {
   const auto layers = static_cast<uint32_t>(args_.layer_count);
   if (args_.epoch > std::numeric_limits<uint32_t>::max() - 2 * layers) {
     table().clear(exchange_.data(), exchange_.bytes(), stream);
@@ -59,9 +69,7 @@ void CudaStep::run(int32_t id, int64_t position, const CudaCache& cache, Stream 
   args_.keys = cache.keys();
   args_.values = cache.values();
   args_.position = position;
-  table().embed(
-      {.table = model_.embedding, .ids = nullptr, .id = id, .tokens = 1, .x = args_.x, .x_stride = 0},
-      stream);
+  table().embed(embed, stream);
   table().decode_step(args_, stream);
   args_.epoch += layers;
 }

@@ -14,11 +14,14 @@ class CudaStep {
            int64_t context);
 
   [[nodiscard]] bool runs() const { return runs_; }
-  /// Embedding and layers; the result is row 0 of scratch.x.
+  /// Embedding and layers; the result is row 0 of scratch.x. `id` lies on the device.
+  void run(const int32_t* id, int64_t position, const CudaCache& cache, Stream stream);
   void run(int32_t id, int64_t position, const CudaCache& cache, Stream stream);
   [[nodiscard]] int64_t bytes() const { return static_cast<int64_t>(exchange_.bytes()); }
 
  private:
+  void run(const EmbedArgs& embed, int64_t position, const CudaCache& cache, Stream stream);
+
   const CudaModel& model_;
   StepArgs args_;
   bool runs_;

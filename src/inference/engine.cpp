@@ -1,12 +1,7 @@
-#include "bitnet/inference/engine.h"
-
 #include "bitnet/core/error.h"
 #include "inference/device.h"
-#include "inference/model_impl.h"
-#include "inference/runner.h"
+#include "inference/engine_impl.h"
 
-#include <algorithm>
-#include <array>
 #include <utility>
 #include <vector>
 
@@ -61,14 +56,6 @@ void check_queries(size_t appends, std::span<const TopQuery> queries, int64_t vo
 
 }  // namespace
 
-struct Sequence::Impl {
-  std::shared_ptr<const Model> model;
-  std::weak_ptr<const Runner> runner;  ///< whose cache it is
-  int64_t context;
-  std::unique_ptr<SequenceCache> cache;
-  int64_t position = 0;
-};
-
 Sequence::Sequence(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Sequence::Sequence(Sequence&&) noexcept = default;
 Sequence& Sequence::operator=(Sequence&&) noexcept = default;
@@ -118,95 +105,34 @@ std::vector<int32_t> Sequence::load(const std::filesystem::path& path) {
   return tokens;
 }
 
-struct Engine::Impl {
-  Impl(std::shared_ptr<const Model> shared, const SessionOptions& options)
-      : model(std::move(shared)),
-        context(context_of(model->config(), options)),
-        batch(batch_of(options)),
-        runner(make_runner(model->impl(), options, context)) {}
+Engine::Impl::Impl(std::shared_ptr<const Model> shared, const SessionOptions& options)
+    : model(std::move(shared)),
+      context(context_of(model->config(), options)),
+      batch(batch_of(options)),
+      runner(make_runner(model->impl(), options, context)) {}
 
-  /// A token of the batch whose logits are wanted.
-  struct Wanted {
-    int64_t row;
-    size_t append;
-    int64_t token;
-  };
-
-  std::shared_ptr<const Model> model;
-  int64_t context;
-  int64_t batch;
-  std::shared_ptr<Runner> runner;
-  std::vector<RunnerRow> rows;
-  std::vector<Sequence::Impl*> owners;  ///< of the rows
-  std::vector<Wanted> wanted;
-  std::vector<float> logits;
-  std::array<std::vector<Candidate>, Runner::kMaxLogits> candidates;
-
-  void check(std::span<const Append> appends) const {
-    for (size_t i = 0; i < appends.size(); ++i) {
-      const Sequence::Impl& sequence = *appends[i].sequence->impl_;
-      if (sequence.model != model)
-        throw Error(ErrorCode::kInvalidArgument, "the sequence belongs to another model");
-      if (sequence.runner.lock() != runner)
-        throw Error(ErrorCode::kInvalidArgument, "the sequence belongs to another engine");
-      for (size_t j = 0; j < i; ++j) {
-        if (appends[j].sequence == appends[i].sequence)
-          throw Error(ErrorCode::kInvalidArgument, "a sequence stands twice in one call",
-                      "append its tokens as one");
-      }
-      check_ids(appends[i].ids, model->config().vocab_size);
-      const int64_t count = std::ssize(appends[i].ids);
-      if (count <= sequence.context - sequence.position) continue;
-      throw Error(
-          ErrorCode::kOutOfRange,
-          fmt::format("{} tokens do not fit: {} of {} positions of the context are in use", count,
-                      sequence.position, sequence.context),
-          "shorten the prompt, ask for a larger context if the model allows it, or use --context-shift");
+void Engine::Impl::check(std::span<const Append> appends) const {
+  for (size_t i = 0; i < appends.size(); ++i) {
+    const Sequence::Impl& sequence = *appends[i].sequence->impl_;
+    if (sequence.model != model)
+      throw Error(ErrorCode::kInvalidArgument, "the sequence belongs to another model");
+    if (sequence.runner.lock() != runner)
+      throw Error(ErrorCode::kInvalidArgument, "the sequence belongs to another engine");
+    for (size_t j = 0; j < i; ++j) {
+      if (appends[j].sequence == appends[i].sequence)
+        throw Error(ErrorCode::kInvalidArgument, "a sequence stands twice in one call",
+                    "append its tokens as one");
     }
+    check_ids(appends[i].ids, model->config().vocab_size);
+    const int64_t count = std::ssize(appends[i].ids);
+    if (count <= sequence.context - sequence.position) continue;
+    throw Error(
+        ErrorCode::kOutOfRange,
+        fmt::format("{} tokens do not fit: {} of {} positions of the context are in use", count,
+                    sequence.position, sequence.context),
+        "shorten the prompt, ask for a larger context if the model allows it, or use --context-shift");
   }
-
-  /// Drops what an earlier call left behind when it ended with an exception.
-  void forget() {
-    rows.clear();
-    owners.clear();
-    wanted.clear();
-  }
-
-  /// Computes the rows gathered so far; head(wanted, their rows) for as many at once as the runner takes.
-  template <class ApplyHead>
-  void flush(ApplyHead&& apply_head) {
-    if (rows.empty()) return;
-    runner->run(rows);
-    for (size_t i = 0; i < rows.size(); ++i) owners[i]->position = rows[i].position + 1;
-    const auto most = static_cast<size_t>(runner->logits_at_once());
-    for (size_t done = 0; done < wanted.size(); done += most) {
-      const auto part = std::span(wanted).subspan(done, std::min(wanted.size() - done, most));
-      std::array<int64_t, Runner::kMaxLogits> indices{};
-      for (size_t i = 0; i < part.size(); ++i) indices[i] = part[i].row;
-      apply_head(part, std::span<const int64_t>(indices).first(part.size()));
-    }
-    forget();
-  }
-
-  template <class ApplyHead>
-  void append(std::span<const Append> appends, Logits which, ApplyHead&& apply_head) {
-    check(appends);
-    forget();
-    for (size_t i = 0; i < appends.size(); ++i) {
-      Sequence::Impl& sequence = *appends[i].sequence->impl_;
-      const std::span<const int32_t> ids = appends[i].ids;
-      const int64_t start = sequence.position;
-      for (int64_t token = 0; token < std::ssize(ids); ++token) {
-        if (std::ssize(rows) == batch) flush(apply_head);
-        if (which == Logits::kEvery || token + 1 == std::ssize(ids))
-          wanted.push_back({std::ssize(rows), i, token});
-        rows.push_back({ids[static_cast<size_t>(token)], start + token, sequence.cache.get()});
-        owners.push_back(&sequence);
-      }
-    }
-    flush(apply_head);
-  }
-};
+}
 
 Engine::Engine(std::shared_ptr<const Model> model, const SessionOptions& options) {
   if (model == nullptr) throw Error(ErrorCode::kInvalidArgument, "an engine needs a model");

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -61,15 +62,43 @@ class Generation {
   }
 
  private:
+  [[nodiscard]] bool cancelled() const {
+    return cancel_ != nullptr && cancel_->load(std::memory_order_relaxed);
+  }
+
   StopReason decode() {
     if (transcript_.tokens_left() == 0) return StopReason::kMaxTokens;
     for (;;) {
-      if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) return StopReason::kCancelled;
+      if (cancelled()) return StopReason::kCancelled;
       const int32_t token = lookahead_.sample();
       if (const auto reason = transcript_.take(token)) return *reason;
       if (lookahead_.follow(token)) continue;
+      if (options_.draft_tokens == 0) return decode_without_drafts(token);
       if (!make_room(session_, options_)) return StopReason::kContext;
       lookahead_.append(token, transcript_.tokens_left() - 1);
+    }
+  }
+
+  /// From the first token on.
+  StopReason decode_without_drafts(int32_t token) {
+    for (;;) {
+      if (!make_room(session_, options_)) return StopReason::kContext;
+      std::optional<StopReason> reason;
+      int64_t beyond = 0;  // steps that the end came too late for
+      session_.decode(sampler_, token, [&](int32_t next) {
+        if (reason) {
+          ++beyond;
+        } else if (cancelled()) {
+          reason = StopReason::kCancelled;
+        } else {
+          token = next;
+          reason = transcript_.take(next);
+        }
+        return !reason;
+      });
+      session_.truncate(session_.position() - beyond);
+      if (reason) return *reason;
+      sampler_.accept(token);
     }
   }
 

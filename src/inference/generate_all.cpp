@@ -2,7 +2,9 @@
 #include "bitnet/inference/engine.h"
 #include "inference/transcript.h"
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -26,9 +28,15 @@ struct Slot {
   Sampler sampler;
   Transcript transcript;
   int64_t index;
-  std::vector<int32_t> pending;  ///< to append next
+  std::vector<int32_t> pending;  ///< to append next: the prompt, then a token at a time
   int32_t token = 0;             ///< sampled after that
+  bool begun = false;            ///< the prompt is in the sequence
+  std::optional<StopReason> reason;
 };
+
+bool is_set(const std::atomic<bool>* flag) {
+  return flag != nullptr && flag->load(std::memory_order_relaxed);
+}
 
 class ParallelGeneration {
  public:
@@ -40,8 +48,12 @@ class ParallelGeneration {
     for (;;) {
       fill(static_cast<size_t>(parallel));
       if (slots_.empty()) return;
-      if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) return;
-      step();
+      if (is_set(cancel)) return;
+      if (std::ranges::all_of(slots_, [](const auto& slot) { return slot->begun; })) {
+        decode(cancel);
+      } else {
+        step();
+      }
       std::erase_if(slots_, [&](const std::unique_ptr<Slot>& slot) { return ends(*slot); });
     }
   }
@@ -75,23 +87,42 @@ class ParallelGeneration {
     } else {
       engine_.append(appends, Engine::Logits::kLast, sample);
     }
+    for (const auto& slot : slots_) (void)take(*slot, slot->token);
   }
 
-  /// Takes the sampled token; hands over the result if the text ends with it.
-  bool ends(Slot& slot) {
-    std::optional<StopReason> reason;
+  /// Goes on with all sequences until a text ends or a context is full.
+  void decode(const std::atomic<bool>* cancel) {
+    std::vector<Engine::Decode> decodes;
+    for (const auto& slot : slots_) decodes.push_back({&slot->sequence, &slot->sampler, slot->token});
+    engine_.decode(decodes, [&](std::span<const int32_t> tokens) {
+      bool all_go_on = true;
+      for (size_t i = 0; i < slots_.size(); ++i) all_go_on = take(*slots_[i], tokens[i]) && all_go_on;
+      return all_go_on && !is_set(cancel);
+    });
+  }
+
+  /// Takes a sampled token; false where the text has ended with it or before.
+  static bool take(Slot& slot, int32_t token) {
+    if (slot.reason) return false;
+    slot.token = token;
     if (slot.transcript.tokens_left() == 0) {
-      reason = StopReason::kMaxTokens;  // none was wanted
+      slot.reason = StopReason::kMaxTokens;  // none was wanted
     } else {
-      reason = slot.transcript.take(slot.token);
+      slot.reason = slot.transcript.take(token);
     }
-    if (!reason && !make_room(slot.sequence, options_)) reason = StopReason::kContext;
-    if (reason) {
-      on_result_(slot.index, slot.transcript.finish(*reason));
+    return !slot.reason;
+  }
+
+  /// Hands over the result of a text that has ended; has others go on with the token taken last.
+  bool ends(Slot& slot) {
+    if (!slot.reason && !make_room(slot.sequence, options_)) slot.reason = StopReason::kContext;
+    if (slot.reason) {
+      on_result_(slot.index, slot.transcript.finish(*slot.reason));
       return true;
     }
     slot.sampler.accept(slot.token);
     slot.pending.assign(1, slot.token);
+    slot.begun = true;
     return false;
   }
 

@@ -34,6 +34,33 @@ struct RunnerRow {
   SequenceCache* cache;  ///< made by the same runner
 };
 
+/// How the token behind a row is drawn: Sampler's greedy choice, or its chain of top-k, top-p, min-p and
+/// temperature.
+struct TokenDraw {
+  int32_t k;           ///< 1 if greedy
+  double temperature;  ///< 0: greedy
+  double top_p;        ///< 1: off
+  double log_min_p;    ///< -infinity: off
+  double number;       ///< Sampler::uniform()
+};
+
+/// Steps of one token a sequence whose tokens are drawn where the model runs: none waits for the host.
+class DrawingSteps {
+ public:
+  virtual ~DrawingSteps() = default;
+  /// Steps that may be queued and not taken.
+  static constexpr int64_t kMostQueued = 2;
+  [[nodiscard]] virtual bool can_draw(const TokenDraw& draw) const = 0;
+  /// Queues a step for rows of distinct sequences. `follow`: their ids are what the step queued before, of as
+  /// many rows, draws; else those given.
+  virtual void queue(std::span<const RunnerRow> rows, std::span<const TokenDraw> draws, bool follow) = 0;
+  /// Waits for the oldest step that is queued: the token of each row, -1 where only all logits decide. What
+  /// follows such a step is worth nothing.
+  virtual void take(std::span<int32_t> tokens) = 0;
+  /// Waits for all that is queued and forgets it.
+  virtual void drop() noexcept = 0;
+};
+
 /// The forward pass on one device: what an Engine needs of it.
 class Runner {
  public:
@@ -52,6 +79,8 @@ class Runner {
   /// out[i] = those logits of row rows[i] that queries[i] names, and perhaps more, in order of id.
   virtual void top(std::span<const int64_t> rows, std::span<const TopQuery> queries,
                    std::span<std::vector<Candidate>> out) = 0;
+  /// Null where tokens are drawn from logits() and top() alone.
+  [[nodiscard]] virtual DrawingSteps* drawing_steps() { return nullptr; }
   /// As Session::activations().
   [[nodiscard]] virtual const std::vector<LayerActivations>& activations() const = 0;
 };

@@ -1,6 +1,7 @@
 #include "bitnet/inference/sampler.h"
 
 #include "bitnet/core/error.h"
+#include "kernels/exp64.h"
 
 #include <algorithm>
 #include <bit>
@@ -66,9 +67,9 @@ std::vector<double> softmax(const std::vector<Candidate>& candidates, double tem
   double total = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
     weights[i] =
-        std::exp((static_cast<double>(candidates[i].logit) - candidates.front().logit) / temperature);
-    total += weights[i];
+        kernels::exp64((static_cast<double>(candidates[i].logit) - candidates.front().logit) / temperature);
   }
+  for (const double weight : weights) total += weight;
   for (double& weight : weights) weight /= total;
   return weights;
 }
@@ -145,8 +146,8 @@ void Sampler::accept(int32_t token) {
   if (options_.penalty_window != 0) history_.push_back(token);
 }
 
-double Sampler::next_uniform() {
-  const uint64_t bits = splitmix64(splitmix64(options_.seed) + counter_++);
+double Sampler::uniform(int64_t later) const {
+  const uint64_t bits = splitmix64(splitmix64(options_.seed) + counter_ + static_cast<uint64_t>(later));
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
@@ -245,7 +246,8 @@ int32_t Sampler::choose() {
 
 int32_t Sampler::draw() {
   const std::vector<double> probabilities = softmax(candidates_, options_.temperature);
-  const double number = next_uniform();
+  const double number = uniform();
+  skip_draw();
   double sum = 0;
   for (size_t i = 0; i < probabilities.size(); ++i) {
     sum += probabilities[i];

@@ -95,6 +95,11 @@ void Session::append_top_each(
   impl_->append_top(ids, query, Engine::Logits::kEvery, visit);
 }
 
+void Session::decode(Sampler& sampler, int32_t token, const std::function<bool(int32_t token)>& visit) {
+  impl_->engine.decode(std::array{Engine::Decode{&impl_->sequence, &sampler, token}},
+                       [&](std::span<const int32_t> tokens) { return visit(tokens.front()); });
+}
+
 void Session::truncate(int64_t position) {
   impl_->sequence.truncate(position);
 }

@@ -25,8 +25,10 @@ inline constexpr int64_t kDecodePartial = 8 * (32 + 2);
 
 struct StreamTag;
 struct GraphTag;
+struct EventTag;
 using Stream = StreamTag*;
 using Graph = GraphTag*;
+using Event = EventTag*;
 
 /// Up to two RMS norms in a row; a null weight leaves its norm out.
 struct Norms {
@@ -153,6 +155,34 @@ struct HeadTopArgs {
   TopCandidates* out;     ///< [tokens]
 };
 
+/// One new token of a sequence: its row of the batch, its position, and where the sequence's keys and values
+/// begin.
+struct DecodeRow {
+  void* keys;
+  void* values;
+  int32_t row, position;
+};
+
+/// How a token is drawn: Sampler's greedy choice, or its chain of top-k, top-p, min-p and temperature.
+struct SampleRow {
+  double temperature;  ///< 0: greedy
+  double top_p;        ///< 1: off
+  double log_min_p;    ///< -infinity: off
+  double number;       ///< the draw, in [0, 1)
+  int32_t k;           ///< as in the row's query; 1 if greedy
+};
+
+/// Draws a token for each row of `found`, whose queries had nothing that is always wanted; at most
+/// kMostTopTokens. Rows are in the kernel's parameters: no copy goes ahead of it.
+struct SampleArgs {
+  const TopCandidates* found;
+  int64_t count;
+  int32_t* tokens;     ///< -1 where only all logits can decide; may be pinned memory of the host
+  int32_t* ids;        ///< the same, but 0 for -1: what the next step embeds
+  DecodeRow* advance;  ///< their positions are raised by 1; may be null
+  SampleRow rows[kMostTopTokens];
+};
+
 /// cos and sin [positions, head_dim / 2] of position * inv_freq (the product rounded to f32 first).
 struct RopeTableArgs {
   const float* inv_freq;
@@ -198,14 +228,6 @@ struct PrefillAttentionArgs {
   float scale;
   float* out;
   int64_t out_stride;
-};
-
-/// One new token of a sequence: its row of the batch, its position, and where the sequence's keys and values
-/// begin.
-struct DecodeRow {
-  void* keys;
-  void* values;
-  int32_t row, position;
 };
 
 /// RoPE, store and attention of one new token each of several sequences, in one kernel. `layer` elements lie
@@ -297,6 +319,10 @@ struct Table {
   void (*to_device)(void* destination, const void* source, size_t bytes, Stream stream);
   void (*to_host)(void* destination, const void* source, size_t bytes, Stream stream);
   void (*clear)(void* destination, size_t bytes, Stream stream);
+  Event (*create_event)();
+  void (*destroy_event)(Event event) noexcept;
+  void (*record)(Event event, Stream stream);
+  void (*wait)(Event event);  ///< until what was queued before record() has run
   /// What is queued on the stream between the two becomes a graph instead of running.
   void (*begin_capture)(Stream stream);
   Graph (*end_capture)(Stream stream);
@@ -315,6 +341,7 @@ struct Table {
   void (*round_head)(const DenseRows& head, const Int8Copy& copy, Stream stream);
   size_t (*head_top_scratch)(const DenseRows& head);
   void (*head_top)(const HeadTopArgs& args, Stream stream);
+  void (*sample)(const SampleArgs& args, Stream stream);
   void (*rope_table)(const RopeTableArgs& args, Stream stream);
   void (*rope_store)(const RopeStoreArgs& args, Stream stream);
   void (*prefill_attention)(const PrefillAttentionArgs& args, Stream stream);

@@ -37,6 +37,40 @@ class EngineTest : public ::testing::Test {
 };
 std::shared_ptr<const Model> EngineTest::model_;
 
+/// Until `visit` ends it, or the context of 30 tokens.
+TEST_F(EngineTest, DecodingGoesOnWithWhatTheSamplersDraw) {
+  const std::vector<int32_t> prompt = ids(4, 7);
+  for (const int32_t top_k : {0, 20}) {
+    const SamplerOptions options{.top_k = top_k, .repetition_penalty = 1.3f, .seed = 3};
+    for (const size_t steps : {6, 100}) {
+      Session session(model_, {.context = 30});
+      Sampler alone(options, model_->config().vocab_size);
+      std::vector<int32_t> expected{static_cast<int32_t>(alone.sample(session.append(prompt)))};
+      while (expected.size() <= steps && session.position() < 30) {
+        alone.accept(expected.back());
+        expected.push_back(alone.sample(session.append({&expected.back(), 1})));
+      }
+      Engine engine(model_, {.context = 30});
+      Sequence sequence = engine.sequence(), other = engine.sequence();
+      Sampler sampler(options, model_->config().vocab_size), second({.seed = 8}, model_->config().vocab_size);
+      std::vector<int32_t> found;
+      engine.append(
+          std::array{Engine::Append{&sequence, prompt}}, Engine::Logits::kLast,
+          [&](size_t, int64_t, std::span<const float> logits) { found.push_back(sampler.sample(logits)); });
+      sampler.accept(found.front());
+      engine.decode(
+          std::array{Engine::Decode{&sequence, &sampler, found.front()}, Engine::Decode{&other, &second, 9}},
+          [&](std::span<const int32_t> tokens) {
+            EXPECT_EQ(tokens.size(), 2U);
+            found.push_back(tokens[0]);
+            return found.size() <= steps;
+          });
+      EXPECT_EQ(found, expected);
+      EXPECT_EQ(sequence.position(), std::ssize(prompt) + std::ssize(found) - 1);
+    }
+  }
+}
+
 TEST_F(EngineTest, SequencesTogetherGiveTheBitsOfEachAlone) {
   const std::array<std::vector<int32_t>, 3> texts = {ids(23, 7), ids(1, 11), ids(40, 13)};
   for (const int64_t batch : {5, 23, 512}) {

@@ -76,6 +76,21 @@ class Engine {
   void append_top(std::span<const Append> appends, std::span<const TopQuery> queries, Logits which,
                   const VisitTop& visit);
 
+  /// A sequence that goes on with a token, which its sampler has accepted, and with those sampled behind it.
+  struct Decode {
+    Sequence* sequence;
+    Sampler* sampler;
+    int32_t token;
+  };
+  /// The tokens that a step has sampled, one of each Decode; false to go no further.
+  using VisitTokens = std::function<bool(std::span<const int32_t> tokens)>;
+  /// Step by step: appends each sequence's token, samples the next one, visits the samples, has the samplers
+  /// accept them and goes on with them, until `visit` returns false or a context is full; the last samples
+  /// are neither accepted nor appended. The tokens are those of append_top() and Sampler::sample(). On a GPU,
+  /// greedy choices and chains of top-k, top-p, min-p and temperature are drawn there, and no step waits for
+  /// the host: steps on their way when `visit` returns false are visited, too. Throws as append_top().
+  void decode(std::span<const Decode> decodes, const VisitTokens& visit);
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

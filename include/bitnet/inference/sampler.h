@@ -64,8 +64,12 @@ class Sampler {
   void accept(int32_t token);
   [[nodiscard]] const SamplerOptions& options() const { return options_; }
 
+  /// The random number of the draw that follows `later` others, in [0, 1): for those who draw elsewhere.
+  [[nodiscard]] double uniform(int64_t later = 0) const;
+  /// Takes the next draw as done elsewhere.
+  void skip_draw() { ++counter_; }
+
  private:
-  [[nodiscard]] double next_uniform();
   [[nodiscard]] bool penalizes() const;
   [[nodiscard]] std::span<const int32_t> window() const;
   [[nodiscard]] float& logit_of(int32_t token);

@@ -76,6 +76,10 @@ class Session {
       std::span<const int32_t> ids, const TopQuery& query,
       const std::function<void(int64_t index, std::span<const Candidate> candidates)>& visit);
 
+  /// Engine::decode() of this sequence: goes on with `token`, which the sampler has accepted, until `visit`
+  /// returns false or the context is full. On a GPU, a step that is on its way then is visited, too.
+  void decode(Sampler& sampler, int32_t token, const std::function<bool(int32_t token)>& visit);
+
   /// Forgets all tokens from `position` on. Throws kOutOfRange if position > position().
   void truncate(int64_t position);
   /// Context shift: forgets the tokens [keep, keep + count) and moves the later ones down (their keys are

@@ -99,6 +99,7 @@ void head(const HeadArgs& args, Stream stream);
 void round_head(const DenseRows& head, const Int8Copy& copy, Stream stream);
 size_t head_top_scratch(const DenseRows& head);
 void head_top(const HeadTopArgs& args, Stream stream);
+void sample(const SampleArgs& args, Stream stream);
 void rope_table(const RopeTableArgs& args, Stream stream);
 void rope_store(const RopeStoreArgs& args, Stream stream);
 void prefill_attention(const PrefillAttentionArgs& args, Stream stream);

@@ -95,6 +95,24 @@ void clear(void* destination, size_t bytes, Stream stream) {
   check(cudaMemsetAsync(destination, 0, bytes, native(stream)), "clearing memory");
 }
 
+Event create_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+  return reinterpret_cast<Event>(event);
+}
+
+void destroy_event(Event event) noexcept {
+  (void)cudaEventDestroy(reinterpret_cast<cudaEvent_t>(event));
+}
+
+void record(Event event, Stream stream) {
+  check(cudaEventRecord(reinterpret_cast<cudaEvent_t>(event), native(stream)), "recording an event");
+}
+
+void wait(Event event) {
+  check(cudaEventSynchronize(reinterpret_cast<cudaEvent_t>(event)), "a kernel");
+}
+
 void begin_capture(Stream stream) {
   check(cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeThreadLocal), "capturing a graph");
 }
@@ -143,6 +161,10 @@ const Table& table() {
       .to_device = to_device,
       .to_host = to_host,
       .clear = clear,
+      .create_event = create_event,
+      .destroy_event = destroy_event,
+      .record = record,
+      .wait = wait,
       .begin_capture = begin_capture,
       .end_capture = end_capture,
       .launch_graph = launch_graph,
@@ -157,6 +179,7 @@ const Table& table() {
       .round_head = round_head,
       .head_top_scratch = head_top_scratch,
       .head_top = head_top,
+      .sample = sample,
       .rope_table = rope_table,
       .rope_store = rope_store,
       .prefill_attention = prefill_attention,
