@@ -3,6 +3,7 @@
 #include "kernels/cuda_table.h"
 
 #include <cstddef>
+#include <memory>
 #include <utility>
 
 namespace bitnet::cuda {
@@ -13,13 +14,16 @@ class DeviceBuffer {
   DeviceBuffer() = default;
   explicit DeviceBuffer(size_t bytes)
       : data_(bytes == 0 ? nullptr : table().allocate(bytes)), bytes_(bytes) {}
+  /// A part of another, which lives as long.
+  DeviceBuffer(std::shared_ptr<const DeviceBuffer> whole, size_t offset, size_t bytes)
+      : data_(whole->as<std::byte>() + offset), bytes_(bytes), whole_(std::move(whole)) {}
   DeviceBuffer(DeviceBuffer&& other) noexcept { swap(other); }
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
     swap(other);
     return *this;
   }
   ~DeviceBuffer() {
-    if (data_ != nullptr) table().release(data_);
+    if (data_ != nullptr && whole_ == nullptr) table().release(data_);
   }
 
   [[nodiscard]] void* data() const { return data_; }
@@ -33,9 +37,11 @@ class DeviceBuffer {
   void swap(DeviceBuffer& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(whole_, other.whole_);
   }
   void* data_ = nullptr;
   size_t bytes_ = 0;
+  std::shared_ptr<const DeviceBuffer> whole_;  ///< null: this has its memory for itself
 };
 
 /// Host memory that the GPU copies from and to without staging.

@@ -10,13 +10,25 @@
 
 namespace bitnet::cuda {
 
+DeviceBuffer Uploader::allocate(size_t bytes) {
+  constexpr size_t kChunkBytes = size_t{32} << 20, kAlignment = 256;
+  if (bytes >= kChunkBytes / 2) return DeviceBuffer(bytes);
+  auto chunk = std::find_if(chunks_.begin(), chunks_.end(),
+                            [&](const Chunk& each) { return kChunkBytes - each.used >= bytes; });
+  if (chunk == chunks_.end())
+    chunk = chunks_.insert(chunk, {std::make_shared<const DeviceBuffer>(kChunkBytes), 0});
+  const size_t offset = chunk->used;
+  chunk->used += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return {chunk->memory, offset, bytes};
+}
+
 DeviceBuffer Uploader::copy(int64_t units, size_t unit_bytes, const Fill& fill) {
   const auto piece = static_cast<int64_t>(kStagingBytes / unit_bytes);
   if (piece == 0) {
     throw Error(ErrorCode::kUnsupported, fmt::format("a row of {} bytes exceeds the upload's buffer of {}",
                                                      unit_bytes, kStagingBytes));
   }
-  DeviceBuffer device(static_cast<size_t>(units) * unit_bytes);
+  DeviceBuffer device = allocate(static_cast<size_t>(units) * unit_bytes);
   for (int64_t first = 0; first < units; first += piece) {
     Staging& staging = staging_[turn_++ % staging_.size()];
     table().synchronize(staging.stream.get());

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -37,11 +38,18 @@ class Uploader {
   };
   /// Fills `units` units of unit_bytes: fill(first unit, units, where), in pieces of a staging buffer.
   using Fill = std::function<void(int64_t first, int64_t count, std::byte* staging)>;
+  /// The driver gives memory in steps of 2 MiB: smaller buffers share chunks, each in the first with room.
+  [[nodiscard]] DeviceBuffer allocate(size_t bytes);
   [[nodiscard]] DeviceBuffer copy(int64_t units, size_t unit_bytes, const Fill& fill);
 
   ThreadPool pool_;
   int64_t done_ = 0, total_;
   OnProgress progress_;
+  struct Chunk {
+    std::shared_ptr<const DeviceBuffer> memory;
+    size_t used;
+  };
+  std::vector<Chunk> chunks_;
   std::array<Staging, 2> staging_;
   size_t turn_ = 0;
 };
