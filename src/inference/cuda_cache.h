@@ -1,6 +1,7 @@
 #pragma once
 
 #include "inference/cuda_memory.h"
+#include "inference/kv_cache.h"
 #include "inference/model_impl.h"
 #include "inference/runner.h"
 
@@ -11,25 +12,33 @@ namespace bitnet::cuda {
 /// Elements of one position's keys, or values, on the GPU.
 [[nodiscard]] int64_t kv_row(const ModelConfig& config);
 
-/// Keys and values of one sequence on the GPU, [layer][position][kv_row] each.
+/// Keys and values of one sequence on the GPU, [layer][position][kv_row] each; kI8 as in I8AttentionArgs.
 class CudaCache final : public SequenceCache {
  public:
   CudaCache(const Model::Impl& model, int device, int64_t context, DType kv_type);
 
   [[nodiscard]] int64_t bytes() const override { return 2 * static_cast<int64_t>(keys_.bytes()); }
   void shift(int64_t from, int64_t end, int64_t count) override;
-  /// Both throw kUnsupported.
+  /// The processor's files: what either wrote, the other reads.
   void save(const std::filesystem::path& path, std::span<const int32_t> tokens) const override;
   [[nodiscard]] std::vector<int32_t> load(const std::filesystem::path& path) override;
 
   [[nodiscard]] void* keys() const { return keys_.data(); }
   [[nodiscard]] void* values() const { return values_.data(); }
+  /// Not of kI8.
   [[nodiscard]] KvLayer layer(int64_t index) const;
+  /// Of each layer: the context, with kI8 a multiple of 4.
+  [[nodiscard]] int64_t positions() const { return positions_; }
 
  private:
+  /// Copies positions [0, count) of all layers; to_host says which way.
+  void exchange(KvCache& host, int64_t count, bool to_host) const;
+  void exchange_layer(KvCache& host, int64_t layer, int64_t count, bool to_host, Stream stream) const;
+  void shift_i8(int64_t from, int64_t end, int64_t count, const float* cos, const float* sin, Stream stream);
+
   const Model::Impl& model_;
   int device_;
-  int64_t context_;
+  int64_t context_, positions_;
   DType kv_type_;
   DeviceBuffer keys_, values_;
 };

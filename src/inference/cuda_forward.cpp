@@ -200,6 +200,7 @@ void CudaForward::run_batch(int64_t tokens, int64_t singles, int64_t chunks,
 }
 
 void CudaForward::attend_singles(int64_t layer, int64_t singles, int64_t chunks, Stream stream) {
+  if (kv_type_ == DType::kI8) return attend_i8_singles(layer, singles, chunks, stream);
   const int64_t most = scratch_.decode_row_count;
   for (int64_t first = 0; first < singles; first += most) {
     table().decode_attention(
@@ -225,6 +226,10 @@ void CudaForward::attend_singles(int64_t layer, int64_t singles, int64_t chunks,
 
 void CudaForward::attend_segments(int64_t layer, std::span<const Segment> segments, Stream stream) {
   for (const Segment& segment : segments) {
+    if (kv_type_ == DType::kI8) {
+      attend_i8_segment(layer, segment, stream);
+      continue;
+    }
     float* qkv = scratch_.qkv_rows.as<float>() + segment.row * scratch_.qkv;
     table().rope_store({.qkv = qkv,
                         .qkv_stride = scratch_.qkv,

@@ -58,6 +58,10 @@ class CudaForward {
             Norms norms, Epilogue epilogue, float* y, int64_t y_stride, Stream stream) const;
   void attend_singles(int64_t layer, int64_t singles, int64_t chunks, Stream stream);
   void attend_segments(int64_t layer, std::span<const Segment> segments, Stream stream);
+  // cuda_i8.cpp
+  void attend_i8_singles(int64_t layer, int64_t singles, int64_t chunks, Stream stream);
+  void attend_i8_segment(int64_t layer, const Segment& segment, Stream stream);
+  [[nodiscard]] I8AttentionArgs i8_args(int64_t layer) const;
   [[nodiscard]] Norms norms(const DeviceBuffer& weight, const DeviceLinear& linear) const;
   [[nodiscard]] Epilogue glu_epilogue() const;
   void glu(int64_t count, Stream stream) const;

@@ -43,7 +43,7 @@ CudaStep::CudaStep(const ModelConfig& config, const CudaModel& model, const Scra
                    int64_t context)
     : model_(model),
       args_(step_args(config, model, scratch, kv_type, context)),
-      runs_(args_.layer_count > 0 && table().step_runs(args_)) {
+      runs_(kv_type != DType::kI8 && args_.layer_count > 0 && table().step_runs(args_)) {
   if (!runs_) return;
   exchange_ = DeviceBuffer(table().step_exchange_bytes(args_));
   args_.exchange = exchange_.data();

@@ -20,20 +20,19 @@ namespace {
 constexpr std::string_view kCuda = "cuda";
 
 /// Why GPU `index` cannot run the model; empty if it can.
-std::string cuda_reason(const Model::Impl& model, const SessionOptions& options, int index) {
+std::string cuda_reason(const Model::Impl& model, int index) {
   const CudaDevices found = cuda_devices();
   if (found.devices.empty()) return found.reason;
   const bool exists = std::any_of(found.devices.begin(), found.devices.end(),
                                   [&](const CudaDevice& device) { return device.index == index; });
   if (!exists) return fmt::format("there is no GPU {} of compute capability 8.0 or newer", index);
-  if (options.kv_type == DType::kI8) return "on the GPU the KV cache is f32 or f16, not i8";
   return cuda::unsupported_reason(model);
 }
 
 /// Why "auto" takes the processor; empty if it takes GPU 0.
 std::string auto_reason(const Model::Impl& model, const SessionOptions& options) {
   if (!options.isa.empty()) return fmt::format("the processor's kernels '{}' are asked for", options.isa);
-  return cuda_reason(model, options, 0);
+  return cuda_reason(model, 0);
 }
 
 }  // namespace
@@ -71,7 +70,7 @@ std::unique_ptr<Runner> make_runner(const Model::Impl& model, const SessionOptio
         fmt::format("the kernels '{}' are the processor's, but the device is '{}'", options.isa, name),
         "leave one of the two out");
   }
-  const std::string reason = cuda_reason(model, options, index);
+  const std::string reason = cuda_reason(model, index);
   if (!reason.empty()) {
     throw Error(ErrorCode::kUnsupported, fmt::format("cannot run on '{}': {}", name, reason),
                 "use --device cpu or auto; `bitnet info` lists the GPUs");

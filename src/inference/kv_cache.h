@@ -51,6 +51,28 @@ class KvCache {
   void shift(const kernels::KernelTable& table, int64_t from, int64_t end, int64_t count,
              std::span<const float> inv_freq);
 
+  /// One head's key and value at a position, element by element: for copies from and to other layouts.
+  class Place {
+   public:
+    Place(KvCache& cache, int64_t layer, int64_t kv_head, int64_t position)
+        : cache_(cache), piece_(cache.piece(layer, kv_head)), position_(position) {}
+    /// Of element_bytes() each.
+    [[nodiscard]] std::byte* key(int64_t d) const {
+      return cache_.keys_.data() + cache_.key_index(piece_, position_, d) * cache_.element_bytes_;
+    }
+    [[nodiscard]] std::byte* value(int64_t d) const {
+      return cache_.values_.data() + cache_.value_index(piece_, position_, d) * cache_.element_bytes_;
+    }
+    /// kI8 alone.
+    [[nodiscard]] float& key_scale() const { return cache_.key_scales(piece_)[position_]; }
+    [[nodiscard]] float& value_scale() const { return cache_.value_scales(piece_)[position_]; }
+
+   private:
+    KvCache& cache_;
+    int64_t piece_, position_;
+  };
+  [[nodiscard]] int64_t element_bytes() const { return element_bytes_; }
+
   /// The memory that positions [0, positions) occupy, in an order that depends on the cache's type and the
   /// model alone: for each piece keys (whole blocks of 16 positions), values (kI8: whole groups of 4) and,
   /// with kI8, their scales.

@@ -253,6 +253,42 @@ struct DecodeAttentionArgs {
   int64_t out_stride;
 };
 
+/// RoPE, store and attention over i8 caches, of a new token each of several sequences (`rows`) or, without
+/// rows, of several tokens of one sequence from position `first` on: the arithmetic of kI8 of kernel_table.h,
+/// to the bit. A sequence's keys, and values, are
+///   keys [layers][positions][kv_heads][kv_head_stride], values [layers][positions / 4][kv_heads][stride][4]
+/// and behind them f32 scales [layers][kv_heads][positions]; positions is a multiple of 4. No token's
+/// position is at or beyond max_chunks * kAttentionChunk; `partial` holds tokens * heads * partial_chunks *
+/// kDecodePartial floats.
+struct I8AttentionArgs {
+  float* qkv;
+  int64_t qkv_stride, tokens;
+  const DecodeRow* rows;
+  void* keys;  ///< without rows
+  void* values;
+  int64_t first;
+  Heads heads;
+  int64_t positions, layers, layer;
+  const float* cos;
+  const float* sin;
+  float scale;
+  int64_t max_chunks, partial_chunks;
+  float* partial;
+  float* out;
+  int64_t out_stride;
+  int64_t block_tokens;  ///< i8_attention's own
+};
+
+/// ShiftArgs for all layers of an i8 cache: keys are rotated as rounded, and rounded again.
+struct I8ShiftArgs {
+  void* keys;
+  void* values;
+  Heads heads;
+  int64_t positions, layers, from, end, count;
+  const float* cos;
+  const float* sin;
+};
+
 /// A layer's matrices for decode_step, in the order q/k/v, attention output, paired gate and up, down; norms
 /// are those of the matrices' inputs and may be null.
 struct StepLayer {
@@ -348,6 +384,8 @@ struct Table {
   bool (*mma_attention_runs)(const Heads& heads, DType kv_type);
   void (*mma_attention)(const PrefillAttentionArgs& args, Stream stream);
   void (*decode_attention)(const DecodeAttentionArgs& args, Stream stream);
+  void (*i8_attention)(const I8AttentionArgs& args, Stream stream);
+  void (*i8_shift)(const I8ShiftArgs& args, Stream stream);
   /// Whether decode_step can run this shape on the GPU in use: sm_90, and what a block needs has room.
   bool (*step_runs)(const StepArgs& args);
   size_t (*step_exchange_bytes)(const StepArgs& args);

@@ -106,6 +106,8 @@ void prefill_attention(const PrefillAttentionArgs& args, Stream stream);
 bool mma_attention_runs(const Heads& heads, DType kv_type);
 void mma_attention(const PrefillAttentionArgs& args, Stream stream);
 void decode_attention(const DecodeAttentionArgs& args, Stream stream);
+void i8_attention(const I8AttentionArgs& args, Stream stream);
+void i8_shift(const I8ShiftArgs& args, Stream stream);
 bool step_runs(const StepArgs& args);
 size_t step_exchange_bytes(const StepArgs& args);
 void decode_step(const StepArgs& args, Stream stream);

@@ -186,6 +186,8 @@ const Table& table() {
       .mma_attention_runs = mma_attention_runs,
       .mma_attention = mma_attention,
       .decode_attention = decode_attention,
+      .i8_attention = i8_attention,
+      .i8_shift = i8_shift,
       .step_runs = step_runs,
       .step_exchange_bytes = step_exchange_bytes,
       .decode_step = decode_step,
