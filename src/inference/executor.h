@@ -13,14 +13,14 @@ struct Executor {
   const kernels::KernelTable& table;
   ThreadPool& pool;
 
-  /// body(token) for every token, in parallel if there are several.
+  /// body(token) for every token, in parallel if there are several, a thread `least` in a row or more.
   template <class Body>
-  void for_tokens(int64_t tokens, Body&& body) const {
+  void for_tokens(int64_t tokens, Body&& body, int64_t least = 1) const {
     if (tokens == 1) {
       body(int64_t{0});
       return;
     }
-    pool.for_range(tokens, 1, [&](int64_t begin, int64_t end) {
+    pool.for_pieces(tokens, least, [&](int64_t begin, int64_t end, int) {
       for (int64_t t = begin; t < end; ++t) body(t);
     });
   }

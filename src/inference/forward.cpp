@@ -60,8 +60,10 @@ void Forward::attention_block(const Layer& layer, int64_t index, std::span<const
 }
 
 void Forward::rotate_and_store(int64_t layer, std::span<const BatchRow> rows) {
+  // Keys of 16 positions share lines of memory.
+  constexpr int64_t kLeastTokens = 16;
   const int64_t q_size = config_.q_size(), kv_size = config_.kv_size(), half = config_.head_dim / 2;
-  executor_.for_tokens(std::ssize(rows), [&](int64_t t) {
+  const auto rotate_token = [&](int64_t t) {
     const auto rotate = [&](float* x, int64_t heads) {
       executor_.table.rope({.x = x,
                             .tokens = 1,
@@ -75,7 +77,8 @@ void Forward::rotate_and_store(int64_t layer, std::span<const BatchRow> rows) {
     rotate(k, config_.num_kv_heads);
     const BatchRow& row = rows[static_cast<size_t>(t)];
     row.cache->store(executor_.table, layer, row.position, k, v_.as<float>() + t * kv_size);
-  });
+  };
+  executor_.for_tokens(std::ssize(rows), rotate_token, kLeastTokens);
 }
 
 void Forward::add_residual(int64_t tokens) {

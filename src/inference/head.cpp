@@ -49,7 +49,7 @@ void Head::normalize(Rows x, std::span<const int64_t> tokens) {
 
 void Head::multiply(int64_t tokens, std::span<float> out) {
   const DenseMatrix& head = model_.head;
-  executor_.pool.for_range(head.rows, 16, [&](int64_t begin, int64_t end) {
+  executor_.pool.for_pieces(head.rows, kScanRows, [&](int64_t begin, int64_t end, int) {
     executor_.table.dense_matmul({.dtype = head.dtype,
                                   .weights = reinterpret_cast<const uint8_t*>(head.bytes.data()),
                                   .row_bytes = head.row_bytes,
@@ -123,8 +123,7 @@ bool Head::can_scan(std::span<const TopQuery> queries) {
 }
 
 void Head::scan(int64_t tokens) {
-  executor_.pool.run([&](int index, int count) {
-    const auto [begin, end] = ThreadPool::split(model_.head.rows, 16, index, count);
+  executor_.pool.for_pieces(model_.head.rows, kScanRows, [&](int64_t begin, int64_t end, int index) {
     Worker& worker = workers_[static_cast<size_t>(index)];
     worker.lower.resize(static_cast<size_t>(tokens * kScanRows));
     worker.upper.resize(worker.lower.size());

@@ -87,8 +87,8 @@ void Projector::multiply(std::span<const Job> jobs, int64_t tokens) {
   };
   int64_t groups = 0;
   for (const Job& job : jobs) groups += groups_of(job);
-  // The row groups of all jobs in a row, cut into equal shares: one fork for all of them.
-  executor_.pool.for_range(groups, 1, [&](int64_t begin, int64_t end) {
+  // The row groups of all jobs in a row: one fork for all of them. Kernels like them in pairs.
+  executor_.pool.for_pieces(groups, 2, [&](int64_t begin, int64_t end, int) {
     int64_t base = 0;
     for (const Job& job : jobs) {
       const PackedTernary& w = job.linear->weight;

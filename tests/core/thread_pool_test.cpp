@@ -41,6 +41,27 @@ TEST_P(ThreadPoolSizes, RangesCoverEveryIndexOnce) {
   }
 }
 
+TEST_P(ThreadPoolSizes, PiecesCoverEveryIndexOnceAndRiseForEachWorker) {
+  ThreadPool pool(GetParam());
+  for (const int64_t count : {0, 1, 15, 16, 17, 240, 1000, 4096}) {
+    for (const int64_t least : {1, 2, 16, 512}) {
+      std::vector<std::atomic<int>> seen(static_cast<size_t>(count));
+      std::vector<int64_t> end_of(static_cast<size_t>(pool.size()), 0);
+      std::atomic<int> wrong{0};
+      pool.for_pieces(count, least, [&](int64_t begin, int64_t end, int worker) {
+        int64_t& before = end_of[static_cast<size_t>(worker)];
+        const bool good = before <= begin && begin < end && end <= count && begin % least == 0 &&
+                          (end % least == 0 || end == count);
+        wrong += good ? 0 : 1;
+        before = end;
+        for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
+      });
+      EXPECT_EQ(wrong, 0) << count << " by " << least;
+      for (const auto& n : seen) ASSERT_EQ(n, 1) << count << " by " << least;
+    }
+  }
+}
+
 TEST_P(ThreadPoolSizes, ANestedRunStaysOnItsThread) {
   ThreadPool pool(GetParam());
   std::atomic<int> inner{0};
@@ -74,6 +95,18 @@ TEST_P(ThreadPoolSizes, AnExceptionReachesTheCallerAndThePoolLivesOn) {
 
 // 64: far more than any test machine has.
 INSTANTIATE_TEST_SUITE_P(Counts, ThreadPoolSizes, ::testing::Values(1, 2, 3, 64));
+
+TEST(ThreadPool, OthersTakeThePiecesOfASlowWorker) {
+  ThreadPool pool(3);
+  std::atomic<int64_t> done{0};
+  constexpr int64_t kCount = 600, kDealt = 100;
+  pool.for_pieces(kCount, 1, [&](int64_t begin, int64_t end, int worker) {
+    // Worker 0 ends its first piece only when all else is done.
+    while (worker == 0 && done.load() < kCount - kDealt) std::this_thread::yield();
+    done += end - begin;
+  });
+  EXPECT_EQ(done, kCount);
+}
 
 TEST(ThreadPool, JobsFromSeveralThreadsQueueUp) {
   ThreadPool pool(3);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <type_traits>
@@ -42,6 +43,30 @@ class ThreadPool {
     });
   }
 
+  /// Calls body(begin, end, worker) on disjoint pieces that cover [0, count), each a multiple of `least` but
+  /// the last: half of the range is dealt out in equal pieces, the rest taken by whoever is done, in ever
+  /// smaller ones. For work whose pieces take unequal time, and for processors of unequal speed, as virtual
+  /// ones are that share a core with a stranger. A worker's pieces come in ascending order.
+  template <class Body>
+  void for_pieces(int64_t count, int64_t least, Body&& body) {
+    std::atomic<int64_t> next{piece(count, least, size()) * size()};
+    run([&](int worker, int workers) {
+      if (workers == 1) {
+        if (count > 0) body(int64_t{0}, count, worker);
+        return;
+      }
+      const int64_t dealt = piece(count, least, workers);
+      if (dealt > 0) body(worker * dealt, (worker + 1) * dealt, worker);
+      for (int64_t begin = next.load(std::memory_order_relaxed); begin < count;) {
+        const int64_t rest = count - begin, wanted = piece(rest, least, workers);
+        const int64_t end = begin + (wanted > 0 ? wanted : rest < least ? rest : least);
+        if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+        body(begin, end, worker);
+        begin = next.load(std::memory_order_relaxed);
+      }
+    });
+  }
+
   struct Range {
     int64_t begin, end;
   };
@@ -53,6 +78,11 @@ class ThreadPool {
   [[nodiscard]] static int available();
 
  private:
+  /// A worker's share of half of `count`, in multiples of `least`.
+  static int64_t piece(int64_t count, int64_t least, int workers) {
+    return count / (2 * workers * least) * least;
+  }
+
   using Call = void (*)(void* context, int worker, int workers);
   void run_erased(Call call, void* context);
 
