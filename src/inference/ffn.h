@@ -13,15 +13,17 @@ class FeedForward {
  public:
   FeedForward(const ModelConfig& config, Executor executor, Projector& projector, int64_t batch);
 
-  /// out = block(norm(x)) of layer `index`; both [tokens, hidden_size], not the same memory. The residual sum
-  /// is the caller's.
-  void run(const Layer& layer, size_t index, int64_t tokens, Rows x, Rows out);
+  /// out = block(norm(x)) of layer `index`; both [tokens, hidden_size], not the same memory. `first`
+  /// completes the rows of x. The residual sum is the caller's.
+  void run(const Layer& layer, size_t index, int64_t tokens, Rows x, Rows out,
+           const Projector::RowStep& first);
   /// Of each layer, added up over all tokens so far; empty if nothing was skipped or could be.
   [[nodiscard]] const std::vector<LayerActivations>& activations() const { return activations_; }
 
  private:
-  void run_dense(const Layer& layer, int64_t tokens, Rows x, Rows out);
-  void run_sparse(const Layer& layer, LayerActivations& counts, int64_t tokens, Rows x, Rows out);
+  void run_dense(const Layer& layer, int64_t tokens, Rows x, Rows out, const Projector::RowStep& first);
+  void run_sparse(const Layer& layer, LayerActivations& counts, int64_t tokens, Rows x, Rows out,
+                  const Projector::RowStep& first);
   [[nodiscard]] Rows gate() { return {gate_.as<float>(), stride_}; }
   [[nodiscard]] Rows up() { return {up_.as<float>(), stride_}; }
 

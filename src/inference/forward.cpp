@@ -27,36 +27,37 @@ Forward::Forward(const Model::Impl& model, Executor executor, int64_t batch, int
       sin_(scratch<float>(batch * config_.head_dim / 2)) {}
 
 void Forward::run(std::span<const BatchRow> rows) {
-  begin(rows);
+  const auto begin_row = [&](int64_t t) { begin(rows[static_cast<size_t>(t)], t); };
+  const auto add_block = [&](int64_t t) {
+    executor_.table.add(x_rows().row(t), block_rows().row(t), config_.hidden_size);
+  };
+  // A block's output joins the stream when the next block reads it.
   for (size_t i = 0; i < layers_.size(); ++i) {
-    attention_block(layers_[i], static_cast<int64_t>(i), rows);
-    ffn_.run(layers_[i], i, std::ssize(rows), x_rows(), block_rows());
-    add_residual(std::ssize(rows));
+    attention_block(i, rows, i == 0 ? Projector::RowStep(begin_row) : Projector::RowStep(add_block));
+    ffn_.run(layers_[i], i, std::ssize(rows), x_rows(), block_rows(), add_block);
   }
+  executor_.for_tokens(std::ssize(rows), add_block);
 }
 
-void Forward::begin(std::span<const BatchRow> rows) {
+void Forward::begin(const BatchRow& row, int64_t t) {
   const auto cols = static_cast<size_t>(config_.hidden_size);
   const int64_t half = config_.head_dim / 2;
-  executor_.for_tokens(std::ssize(rows), [&](int64_t t) {
-    const BatchRow& row = rows[static_cast<size_t>(t)];
-    dequantize_row(model_.embedding.dtype, model_.embedding.row(row.id), std::span(x_rows().row(t), cols));
-    rope_angles(model_.inv_freq, static_cast<float>(row.position), cos_.as<float>() + t * half,
-                sin_.as<float>() + t * half);
-  });
+  dequantize_row(model_.embedding.dtype, model_.embedding.row(row.id), std::span(x_rows().row(t), cols));
+  rope_angles(model_.inv_freq, static_cast<float>(row.position), cos_.as<float>() + t * half,
+              sin_.as<float>() + t * half);
 }
 
-void Forward::attention_block(const Layer& layer, int64_t index, std::span<const BatchRow> rows) {
+void Forward::attention_block(size_t index, std::span<const BatchRow> rows, const Projector::RowStep& first) {
+  const Layer& layer = layers_[index];
   const int64_t tokens = std::ssize(rows), q_size = config_.q_size(), kv_size = config_.kv_size();
   const Rows q{q_.as<float>(), q_size}, k{k_.as<float>(), kv_size}, v{v_.as<float>(), kv_size};
   projector_.project(
       std::array{Projector::Job{&layer.q, q}, Projector::Job{&layer.k, k}, Projector::Job{&layer.v, v}},
-      tokens, x_rows(), layer.attn_norm);
-  rotate_and_store(index, rows);
-  attention_.run(index, rows, q.data, attn_.as<float>());
+      tokens, x_rows(), layer.attn_norm, first);
+  rotate_and_store(static_cast<int64_t>(index), rows);
+  attention_.run(static_cast<int64_t>(index), rows, q.data, attn_.as<float>());
   projector_.project(std::array{Projector::Job{&layer.attn_output, block_rows()}}, tokens,
                      {attn_.as<float>(), q_size}, layer.attn_sub_norm);
-  add_residual(tokens);
 }
 
 void Forward::rotate_and_store(int64_t layer, std::span<const BatchRow> rows) {
@@ -79,12 +80,6 @@ void Forward::rotate_and_store(int64_t layer, std::span<const BatchRow> rows) {
     row.cache->store(executor_.table, layer, row.position, k, v_.as<float>() + t * kv_size);
   };
   executor_.for_tokens(std::ssize(rows), rotate_token, kLeastTokens);
-}
-
-void Forward::add_residual(int64_t tokens) {
-  executor_.for_tokens(tokens, [&](int64_t t) {
-    executor_.table.add(x_rows().row(t), block_rows().row(t), config_.hidden_size);
-  });
 }
 
 }  // namespace bitnet

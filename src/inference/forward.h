@@ -29,11 +29,11 @@ class Forward {
   [[nodiscard]] const std::vector<LayerActivations>& activations() const { return ffn_.activations(); }
 
  private:
-  /// Embeddings and RoPE angles of the rows.
-  void begin(std::span<const BatchRow> rows);
-  void attention_block(const Layer& layer, int64_t index, std::span<const BatchRow> rows);
+  /// The embedding and RoPE angles of row `t`.
+  void begin(const BatchRow& row, int64_t t);
+  /// block = attention output of norm(x), whose rows `first` completes.
+  void attention_block(size_t index, std::span<const BatchRow> rows, const Projector::RowStep& first);
   void rotate_and_store(int64_t layer, std::span<const BatchRow> rows);
-  void add_residual(int64_t tokens);
   [[nodiscard]] Rows x_rows() { return {x_.as<float>(), hidden_stride_}; }
   [[nodiscard]] Rows block_rows() { return {block_.as<float>(), hidden_stride_}; }
 

@@ -21,35 +21,46 @@ Projector::Projector(const ModelConfig& config, Executor executor, int64_t batch
       q8_scale_(scratch<float>(batch)),
       q8_sum_(scratch<int32_t>(batch)) {}
 
-void Projector::project(std::span<const Job> jobs, int64_t tokens, Rows x,
-                        std::span<const float> norm_weight) {
+void Projector::project(std::span<const Job> jobs, int64_t tokens, Rows x, std::span<const float> norm_weight,
+                        const RowStep& first) {
   if (!config_.projection_norms) {
-    quantize(tokens, jobs.front().linear->weight.cols(), x, norm_weight, config_.rms_norm_eps);
+    quantize(tokens, jobs.front().linear->weight.cols(), x, norm_weight, config_.rms_norm_eps, first);
     multiply(jobs, tokens);
     return;
   }
-  const Rows input = normed(tokens, x, norm_weight);
+  const Rows input = normed(tokens, x, norm_weight, first);
   for (const Job& job : jobs) {
     quantize(tokens, job.linear->weight.cols(), input, job.linear->norm_in, config_.projection_norm_eps);
     multiply({&job, 1}, tokens);
   }
 }
 
-Int8Rows Projector::prepare(const Linear& linear, int64_t tokens, Rows x,
-                            std::span<const float> norm_weight) {
+Int8Rows Projector::prepare(const Linear& linear, int64_t tokens, Rows x, std::span<const float> norm_weight,
+                            const RowStep& first) {
   const int64_t cols = linear.weight.cols();
   if (config_.projection_norms) {
-    quantize(tokens, cols, normed(tokens, x, norm_weight), linear.norm_in, config_.projection_norm_eps);
+    quantize(tokens, cols, normed(tokens, x, norm_weight, first), linear.norm_in,
+             config_.projection_norm_eps);
   } else {
-    quantize(tokens, cols, x, norm_weight, config_.rms_norm_eps);
+    quantize(tokens, cols, x, norm_weight, config_.rms_norm_eps, first);
   }
   return {q8_.as<int8_t>(), q8_stride_, q8_scale_.as<float>(), q8_sum_.as<int32_t>()};
 }
 
-Rows Projector::normed(int64_t tokens, Rows x, std::span<const float> norm_weight) {
-  if (norm_weight.empty()) return x;
-  const Rows y = {normed_.as<float>(), normed_stride_};
+void Projector::for_rows(int64_t tokens, const RowStep& first, auto&& body) const {
   executor_.for_tokens(tokens, [&](int64_t t) {
+    if (first) first(t);
+    body(t);
+  });
+}
+
+Rows Projector::normed(int64_t tokens, Rows x, std::span<const float> norm_weight, const RowStep& first) {
+  if (norm_weight.empty()) {
+    if (first) executor_.for_tokens(tokens, first);
+    return x;
+  }
+  const Rows y = {normed_.as<float>(), normed_stride_};
+  for_rows(tokens, first, [&](int64_t t) {
     executor_.table.rms_norm({.x = x.row(t),
                               .tokens = 1,
                               .cols = static_cast<int64_t>(norm_weight.size()),
@@ -60,9 +71,9 @@ Rows Projector::normed(int64_t tokens, Rows x, std::span<const float> norm_weigh
   return y;
 }
 
-void Projector::quantize(int64_t tokens, int64_t cols, Rows x, std::span<const float> norm_weight,
-                         float eps) {
-  executor_.for_tokens(tokens, [&](int64_t t) {
+void Projector::quantize(int64_t tokens, int64_t cols, Rows x, std::span<const float> norm_weight, float eps,
+                         const RowStep& first) {
+  for_rows(tokens, first, [&](int64_t t) {
     int8_t* q = q8_.as<int8_t>() + t * q8_stride_;
     float* scale = q8_scale_.as<float>() + t;
     int32_t* sum = q8_sum_.as<int32_t>() + t;

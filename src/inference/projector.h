@@ -4,6 +4,7 @@
 #include "inference/executor.h"
 #include "inference/model_impl.h"
 
+#include <functional>
 #include <span>
 
 namespace bitnet {
@@ -34,20 +35,26 @@ class Projector {
     Rows y;
     const uint8_t* blocks = nullptr;  ///< the weights as t2x16, if they lie otherwise
   };
-  /// Several layers that read the same x [tokens, cols], after an RMSNorm with `norm_weight` [cols] and the
-  /// model's rms_norm_eps unless that is empty.
-  void project(std::span<const Job> jobs, int64_t tokens, Rows x, std::span<const float> norm_weight);
+  /// What makes a token's row of x, by the thread that then reads it.
+  using RowStep = std::function<void(int64_t token)>;
+  /// Several layers that read the same x [tokens, cols], after `first` and an RMSNorm with `norm_weight`
+  /// [cols] and the model's rms_norm_eps, unless that is empty.
+  void project(std::span<const Job> jobs, int64_t tokens, Rows x, std::span<const float> norm_weight,
+               const RowStep& first = {});
 
   /// The two halves of project() for one layer: what it reads, valid until the next call of prepare() or
   /// project(), ...
-  Int8Rows prepare(const Linear& linear, int64_t tokens, Rows x, std::span<const float> norm_weight);
+  Int8Rows prepare(const Linear& linear, int64_t tokens, Rows x, std::span<const float> norm_weight,
+                   const RowStep& first = {});
   /// ... and the products of what was prepared.
   void multiply(std::span<const Job> jobs, int64_t tokens);
 
  private:
-  /// x, or its RMSNorm in normed_.
-  Rows normed(int64_t tokens, Rows x, std::span<const float> norm_weight);
-  void quantize(int64_t tokens, int64_t cols, Rows x, std::span<const float> norm_weight, float eps);
+  /// The RMSNorm of x in normed_; x itself if `norm_weight` is empty.
+  Rows normed(int64_t tokens, Rows x, std::span<const float> norm_weight, const RowStep& first);
+  void quantize(int64_t tokens, int64_t cols, Rows x, std::span<const float> norm_weight, float eps,
+                const RowStep& first = {});
+  void for_rows(int64_t tokens, const RowStep& first, auto&& body) const;
 
   const ModelConfig& config_;
   Executor executor_;
