@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -33,10 +35,39 @@ int64_t positions_of(int64_t context, DType kv_type) {
   return kv_type == DType::kI8 ? (context + kFour - 1) / kFour * kFour : context;
 }
 
-/// Copies an element of type T one way or the other.
-template <class T>
-void move(std::byte* host, std::byte* device, bool to_host) {
-  std::memcpy(to_host ? host : device, to_host ? device : host, sizeof(T));
+/// Keys or values of a layer, on their way between the two layouts.
+struct LayerSide {
+  std::byte* device;
+  float* device_scales;
+  std::vector<std::byte> elements;
+  std::vector<float> scales;
+};
+
+/// Elements of one head at one position; `step` bytes from one dimension to the next.
+struct HeadRow {
+  std::byte* first;
+  int64_t step;
+};
+
+/// Copies a head's key and value one way or the other.
+void move_head(const KvCache::Place& place, const HeadRow& key, const HeadRow& value, int64_t head_dim,
+               int64_t element_bytes, bool to_host) {
+  const auto move = [&](std::byte* host, std::byte* device, auto size) {
+    std::memcpy(to_host ? host : device, to_host ? device : host, size.value);
+  };
+  const auto move_all = [&](auto size) {
+    for (int64_t d = 0; d < head_dim; ++d) {
+      move(place.key(d), key.first + d * key.step, size);
+      move(place.value(d), value.first + d * value.step, size);
+    }
+  };
+  if (element_bytes == 4) return move_all(std::integral_constant<size_t, 4>{});
+  if (element_bytes == 2) return move_all(std::integral_constant<size_t, 2>{});
+  move_all(std::integral_constant<size_t, 1>{});
+}
+
+void move_scale(float& host, float& device, bool to_host) {
+  (to_host ? host : device) = to_host ? device : host;
 }
 
 }  // namespace
@@ -49,21 +80,48 @@ int64_t kv_row(const ModelConfig& config) {
   return config.num_kv_heads * kv_head_stride(config.head_dim);
 }
 
-CudaCache::CudaCache(const Model::Impl& model, int device, int64_t context, DType kv_type)
+CudaCache::CudaCache(const Model::Impl& model, int device, int64_t context, DType kv_type,
+                     std::shared_ptr<PagePool> pool)
     : model_(model),
-      device_(device),
+      device_((table().use_device(device), device)),
       context_(context),
       positions_(positions_of(context, kv_type)),
-      kv_type_(kv_type) {
-  table().use_device(device);
-  const size_t bytes = cache_bytes(model.checkpoint.config(), positions_, kv_type);
+      kv_type_(kv_type),
+      pool_(std::move(pool)),
+      keys_(pool_, cache_bytes(model.checkpoint.config(), positions_, kv_type)),
+      values_(pool_, keys_.bytes()) {}
+
+void CudaCache::reserve(int64_t positions) {
+  if (pool_ == nullptr || positions <= reserved_) return;
+  // Kernels may read a chunk to its end.
+  constexpr int64_t kChunk = kernels::kAttentionChunk;
+  const int64_t wanted = std::min((positions + kChunk - 1) / kChunk * kChunk, positions_);
+  const ModelConfig& config = model_.checkpoint.config();
+  const int64_t row = kv_row(config) * dtype_info(kv_type_).block_bytes, layer_bytes = positions_ * row;
+  table().use_device(device_);
+  std::vector<size_t> key_pages, value_pages;
+  const auto map = [&](PagedMemory& memory, std::vector<size_t>& added) {
+    for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+      memory.map(static_cast<size_t>(layer * layer_bytes),
+                 static_cast<size_t>(layer * layer_bytes + wanted * row), added);
+    }
+    memory.map(static_cast<size_t>(config.num_layers * layer_bytes), memory.bytes(), added);  // scales
+  };
   try {
-    keys_ = DeviceBuffer(bytes);
-    values_ = DeviceBuffer(bytes);
+    map(keys_, key_pages);
+    map(values_, value_pages);
   } catch (Error& error) {
-    error.with_context(fmt::format("a KV cache of {} tokens, {} bytes", context, 2 * bytes));
-    throw;
+    keys_.unmap(key_pages);
+    values_.unmap(value_pages);
+    if (error.code() != ErrorCode::kOutOfMemory) throw;
+    throw Error(ErrorCode::kOutOfMemory,
+                fmt::format("no GPU memory for {} tokens of a sequence ({} bytes of keys and values); all "
+                            "sequences hold {} bytes, {} are free",
+                            wanted, 2 * config.num_layers * wanted * row, pool_->taken_bytes(),
+                            table().memory().free_bytes),
+                "use --kv f16 or i8, a smaller --context, or fewer sequences at once");
   }
+  reserved_ = wanted;
 }
 
 KvLayer CudaCache::layer(int64_t index) const {
@@ -77,54 +135,39 @@ void CudaCache::exchange_layer(KvCache& host, int64_t layer, int64_t count, bool
                                Stream stream) const {
   const ModelConfig& config = model_.checkpoint.config();
   const bool i8 = kv_type_ == DType::kI8;
-  const int64_t stride = kv_head_stride(config.head_dim), element = host.element_bytes();
-  // Elements from one dimension to the next, and from a position to the next, of values of kI8 by fours.
-  const int64_t value_step = i8 ? 4 : 1;
+  const int64_t element = host.element_bytes(), head_bytes = kv_head_stride(config.head_dim) * element;
+  const int64_t layer_bytes = positions_ * kv_row(config) * element, kv_heads = config.num_kv_heads;
   const auto bytes = static_cast<size_t>(positions_of(count, kv_type_) * kv_row(config) * element);
-  const auto layer_bytes = static_cast<int64_t>(positions_ * kv_row(config) * element);
-  const auto scale_count = static_cast<size_t>(i8 ? config.num_kv_heads * positions_ : 0);
-  struct Side {
-    std::byte* device;
-    float* device_scales;
-    std::vector<std::byte> elements;
-    std::vector<float> scales;
-  };
-  const auto side = [&](const DeviceBuffer& buffer) {
+  const auto scale_count = static_cast<size_t>(i8 ? kv_heads * positions_ : 0);
+  const auto side = [&](const PagedMemory& buffer) {
     auto* const scales = reinterpret_cast<float*>(buffer.as<std::byte>() + config.num_layers * layer_bytes);
-    return Side{buffer.as<std::byte>() + layer * layer_bytes,
-                scales + static_cast<size_t>(layer) * scale_count, std::vector<std::byte>(bytes),
-                std::vector<float>(scale_count)};
+    return LayerSide{buffer.as<std::byte>() + layer * layer_bytes,
+                     scales + static_cast<size_t>(layer) * scale_count, std::vector<std::byte>(bytes),
+                     std::vector<float>(scale_count)};
   };
-  Side keys = side(keys_), values = side(values_);
-  for (Side* each : {&keys, &values}) {  // scales always: those of other positions stay
+  LayerSide keys = side(keys_), values = side(values_);
+  for (LayerSide* each : {&keys, &values}) {  // scales always: those of other positions stay
     if (to_host) table().to_host(each->elements.data(), each->device, bytes, stream);
     table().to_host(each->scales.data(), each->device_scales, scale_count * sizeof(float), stream);
   }
   table().synchronize(stream);
+  const int64_t together = i8 ? 4 : 1;  // positions of values that lie side by side
   for (int64_t position = 0; position < count; ++position) {
-    for (int64_t head = 0; head < config.num_kv_heads; ++head) {
+    for (int64_t head = 0; head < kv_heads; ++head) {
       const KvCache::Place place(host, layer, head, position);
-      std::byte* const k = keys.elements.data() + (position * config.num_kv_heads + head) * stride * element;
+      std::byte* const k = keys.elements.data() + (position * kv_heads + head) * head_bytes;
       std::byte* const v = values.elements.data() +
-                           ((position / value_step * config.num_kv_heads + head) * stride * value_step +
-                            position % value_step) *
-                               element;
-      for (int64_t d = 0; d < config.head_dim; ++d) {
-        const auto both = [&](auto type) {
-          move<decltype(type)>(place.key(d), k + d * element, to_host);
-          move<decltype(type)>(place.value(d), v + d * value_step * element, to_host);
-        };
-        element == 4 ? both(uint32_t{}) : element == 2 ? both(uint16_t{}) : both(uint8_t{});
-      }
+                           (position / together * kv_heads + head) * head_bytes * together +
+                           position % together * element;
+      move_head(place, {k, element}, {v, element * together}, config.head_dim, element, to_host);
       if (!i8) continue;
       const auto scale = static_cast<size_t>(head * positions_ + position);
-      float &key_scale = keys.scales[scale], &value_scale = values.scales[scale];
-      (to_host ? place.key_scale() : key_scale) = to_host ? key_scale : place.key_scale();
-      (to_host ? place.value_scale() : value_scale) = to_host ? value_scale : place.value_scale();
+      move_scale(place.key_scale(), keys.scales[scale], to_host);
+      move_scale(place.value_scale(), values.scales[scale], to_host);
     }
   }
   if (to_host) return;
-  for (const Side* each : {&keys, &values}) {
+  for (const LayerSide* each : {&keys, &values}) {
     table().to_device(each->device, each->elements.data(), bytes, stream);
     table().to_device(each->device_scales, each->scales.data(), scale_count * sizeof(float), stream);
   }
@@ -148,6 +191,7 @@ void CudaCache::save(const std::filesystem::path& path, std::span<const int32_t>
 std::vector<int32_t> CudaCache::load(const std::filesystem::path& path) {
   KvCache host(model_.checkpoint.config(), context_, kv_type_);
   std::vector<int32_t> tokens = load_prefix(path, model_, host);
+  reserve(std::ssize(tokens));
   exchange(host, std::ssize(tokens), false);
   return tokens;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "inference/cuda_memory.h"
+#include "inference/cuda_pages.h"
 #include "inference/kv_cache.h"
 #include "inference/model_impl.h"
 #include "inference/runner.h"
@@ -15,13 +16,19 @@ namespace bitnet::cuda {
 /// Keys and values of one sequence on the GPU, [layer][position][kv_row] each; kI8 as in I8AttentionArgs.
 class CudaCache final : public SequenceCache {
  public:
-  CudaCache(const Model::Impl& model, int device, int64_t context, DType kv_type);
+  /// With a pool, memory comes as reserve() asks for it; without, it is all there at once.
+  CudaCache(const Model::Impl& model, int device, int64_t context, DType kv_type,
+            std::shared_ptr<PagePool> pool = nullptr);
 
   [[nodiscard]] int64_t bytes() const override { return 2 * static_cast<int64_t>(keys_.bytes()); }
   void shift(int64_t from, int64_t end, int64_t count) override;
   /// The processor's files: what either wrote, the other reads.
   void save(const std::filesystem::path& path, std::span<const int32_t> tokens) const override;
   [[nodiscard]] std::vector<int32_t> load(const std::filesystem::path& path) override;
+
+  /// Has memory for the first `positions`. Throws kOutOfMemory with what is needed and what is free; the
+  /// cache is then as before.
+  void reserve(int64_t positions);
 
   [[nodiscard]] void* keys() const { return keys_.data(); }
   [[nodiscard]] void* values() const { return values_.data(); }
@@ -40,7 +47,9 @@ class CudaCache final : public SequenceCache {
   int device_;
   int64_t context_, positions_;
   DType kv_type_;
-  DeviceBuffer keys_, values_;
+  std::shared_ptr<PagePool> pool_;
+  int64_t reserved_ = 0;
+  PagedMemory keys_, values_;
 };
 
 }  // namespace bitnet::cuda

@@ -48,6 +48,11 @@ CudaHead::CudaHead(const ModelConfig& config, const CudaModel& model, bool exact
       host_always_(always_.bytes()),
       host_found_(found_.bytes()) {}
 
+int64_t CudaHead::bytes() const {
+  return static_cast<int64_t>(logits_.bytes() + scratch_.bytes() + queries_.bytes() + always_.bytes() +
+                              found_.bytes());
+}
+
 Norms CudaHead::norms() const {
   return {.first = model_.output_norm.as<float>(), .first_eps = config_.rms_norm_eps};
 }

@@ -20,6 +20,7 @@ class CudaHead {
   /// As Runner::top.
   void top(const float* x, int64_t stride, std::span<const int64_t> rows, std::span<const TopQuery> queries,
            std::span<std::vector<Candidate>> out, Stream stream);
+  [[nodiscard]] int64_t bytes() const;
   /// Whether draw() can: the scan finds as many candidates.
   [[nodiscard]] bool can_draw(int64_t k) const;
   /// Queues the draws of the tokens behind rows [first, first + count) of x, at most Runner::kMaxLogits:

@@ -1,6 +1,7 @@
 #include "inference/cuda_runner.h"
 
 #include "bitnet/core/error.h"
+#include "bitnet/core/log.h"
 #include "inference/cuda_forward.h"
 #include "inference/cuda_head.h"
 #include "inference/cuda_step.h"
@@ -60,6 +61,9 @@ class CudaRunner final : public Runner, public DrawingSteps {
                         .sin = scratch_.sin.as<float>()},
                        stream_.get());
     table().synchronize(stream_.get());
+    log_message(LogLevel::kInfo,
+                fmt::format("cuda:{}: {} bytes of scratch memory, {} bytes free", device,
+                            scratch_.bytes() + step_.bytes() + head_.bytes(), table().memory().free_bytes));
   }
   ~CudaRunner() override {
     try {
@@ -73,7 +77,7 @@ class CudaRunner final : public Runner, public DrawingSteps {
   [[nodiscard]] std::string_view kernels() const override { return "cuda"; }
   [[nodiscard]] int threads() const override { return 1; }
   [[nodiscard]] std::unique_ptr<SequenceCache> make_cache() const override {
-    return std::make_unique<CudaCache>(model_, device_, context_, kv_type_);
+    return std::make_unique<CudaCache>(model_, device_, context_, kv_type_, pages_);
   }
   void run(std::span<const RunnerRow> rows) override;
   [[nodiscard]] int64_t logits_at_once() const override { return kMaxLogits; }
@@ -90,6 +94,8 @@ class CudaRunner final : public Runner, public DrawingSteps {
 
  private:
   [[nodiscard]] const ModelConfig& config() const { return model_.checkpoint.config(); }
+  /// Memory for what the rows will store.
+  static void reserve(std::span<const RunnerRow> rows);
   /// Writes DecodeRows for the device to `singles`; returns the segments of several tokens.
   std::vector<Segment> gather(std::span<const RunnerRow> rows, DecodeRow* singles);
   /// Copies ids, and the DecodeRows gathered.
@@ -104,6 +110,7 @@ class CudaRunner final : public Runner, public DrawingSteps {
   int device_;
   int64_t context_;
   DType kv_type_;
+  std::shared_ptr<PagePool> pages_ = PagePool::make(device_);  ///< of the caches; null where there are none
   std::shared_ptr<const CudaModel> weights_;
   Scratch scratch_;
   CudaForward forward_;
@@ -118,6 +125,10 @@ class CudaRunner final : public Runner, public DrawingSteps {
   int64_t singles_ = 0;
   int64_t single_chunks_ = 0;  ///< that the longest of their sequences has
 };
+
+void CudaRunner::reserve(std::span<const RunnerRow> rows) {
+  for (const RunnerRow& row : rows) static_cast<CudaCache*>(row.cache)->reserve(row.position + 1);
+}
 
 std::vector<Segment> CudaRunner::gather(std::span<const RunnerRow> rows, DecodeRow* singles) {
   std::vector<Segment> segments;
@@ -181,6 +192,7 @@ void CudaRunner::run_layers(std::span<const RunnerRow> rows, std::span<const Seg
 
 void CudaRunner::run(std::span<const RunnerRow> rows) {
   table().use_device(device_);
+  reserve(rows);
   table().synchronize(stream_.get());  // the last run has read the pinned buffers
   if (rows.size() == 1 && step_.runs()) {
     const RunnerRow& row = rows.front();
@@ -195,6 +207,7 @@ void CudaRunner::run(std::span<const RunnerRow> rows) {
 
 void CudaRunner::queue(std::span<const RunnerRow> rows, std::span<const TokenDraw> draws, bool follow) {
   table().use_device(device_);
+  reserve(rows);
   DrawingSlot& slot = slots_[static_cast<size_t>(queued_ % kMostQueued)];
   auto* const ids = scratch_.ids.as<int32_t>();
   const bool one = rows.size() == 1 && step_.runs();

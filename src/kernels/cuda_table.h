@@ -29,6 +29,7 @@ struct EventTag;
 using Stream = StreamTag*;
 using Graph = GraphTag*;
 using Event = EventTag*;
+using Page = uint64_t;  ///< the driver's handle
 
 /// Up to two RMS norms in a row; a null weight leaves its norm out.
 struct Norms {
@@ -349,6 +350,15 @@ struct Table {
   void (*release)(void* pointer) noexcept;
   void* (*allocate_pinned)(size_t bytes);  ///< host memory that copies do not stage
   void (*release_pinned)(void* pointer) noexcept;
+  /// Memory by pages that are mapped into reserved addresses. 0: this GPU or driver has none.
+  size_t (*page_bytes)();
+  void* (*reserve_addresses)(size_t bytes);  ///< a multiple of page_bytes()
+  void (*free_addresses)(void* address, size_t bytes) noexcept;
+  Page (*create_page)();  ///< throws kOutOfMemory
+  void (*destroy_page)(Page page) noexcept;
+  void (*map_page)(void* address, Page page);
+  void (*unmap_page)(void* address, size_t bytes) noexcept;  ///< of one page that nothing uses any more
+  void (*finish)();                                          ///< waits for all streams of the device
   Stream (*create_stream)();
   void (*destroy_stream)(Stream stream) noexcept;
   void (*synchronize)(Stream stream);

@@ -13,7 +13,8 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kChunk = kernels::kAttentionChunk;
 static_assert(kThreads == kChunk, "a thread has a position of the chunk");
-constexpr int kQueries = 16;  // of a block: heads that share keys, of one token or several
+// Queries of a block, heads that share keys: of one new token, of one token or several.
+constexpr int kFewQueries = 4, kMostQueries = 16;
 constexpr int kStoreHeads = 8, kStoreThreads = kStoreHeads * kWarp;
 constexpr int kWords = kMaxHeadDim / 4;  // of four dimensions
 constexpr int kGroups = kChunk / 4;      // of four positions
@@ -102,6 +103,7 @@ __global__ void __launch_bounds__(kStoreThreads) i8_store_kernel(const I8Attenti
   if (lane == 0) layer.scales[kv_head * args.positions + token.position] = __fdiv_rn(1.0f, scale);
 }
 
+template <int kQueries>
 struct I8Shared {
   int4 q[kQueries][kWords / 4];
   float q_scale[kQueries];
@@ -114,8 +116,9 @@ struct I8Shared {
   float factor[kQueries], maximum[kQueries], total[kQueries];
 };
 
-/// Which queries the block has: grid (chunks, key heads by slices of at most 16 query heads, tokens).
-__device__ void assign_queries(const I8AttentionArgs& args, I8Shared& s) {
+/// Which queries the block has: grid (chunks, key heads by slices of at most kQueries query heads, tokens).
+template <int kQueries>
+__device__ void assign_queries(const I8AttentionArgs& args, I8Shared<kQueries>& s) {
   const int group = static_cast<int>(args.heads.heads / args.heads.kv_heads);
   const int slices = (group + kQueries - 1) / kQueries;
   const int in_slice = min(group, kQueries);
@@ -132,7 +135,8 @@ __device__ void assign_queries(const I8AttentionArgs& args, I8Shared& s) {
 }
 
 /// Two queries a warp: their int8 digits into shared memory.
-__device__ void quantize_queries(const I8AttentionArgs& args, I8Shared& s) {
+template <int kQueries>
+__device__ void quantize_queries(const I8AttentionArgs& args, I8Shared<kQueries>& s) {
   const int lane = threadIdx.x % kWarp, head_dim = static_cast<int>(args.heads.head_dim);
   for (int i = static_cast<int>(threadIdx.x) / kWarp; i < kQueries; i += kThreads / kWarp) {
     auto* const bytes = reinterpret_cast<int8_t*>(s.q[i]);
@@ -149,8 +153,9 @@ __device__ void quantize_queries(const I8AttentionArgs& args, I8Shared& s) {
 }
 
 /// A thread's position for all queries.
+template <int kQueries>
 __device__ void score_position(const I8AttentionArgs& args, const Layer8& keys, int kv_head, int longest,
-                               I8Shared& s) {
+                               I8Shared<kQueries>& s) {
   const int p = static_cast<int>(threadIdx.x);
   if (p >= longest) return;
   const int64_t position = int64_t{blockIdx.x} * kChunk + p;
@@ -184,7 +189,8 @@ __device__ __forceinline__ float warp_max(float value) {
 }
 
 /// A warp's query: scores become weights, their total in the order of sixteen lanes, and the digits of W.
-__device__ void weigh(int i, I8Shared& s) {
+template <int kQueries>
+__device__ void weigh(int i, I8Shared<kQueries>& s) {
   const int lane = threadIdx.x % kWarp, length = s.length[i];
   float* w = s.weights[i];
   float maximum = -INFINITY;
@@ -224,8 +230,9 @@ __device__ __forceinline__ float* partial_of(const I8AttentionArgs& args, int64_
 }
 
 /// A thread has one dimension of eight queries: the lower half of the threads of the first eight.
+template <int kQueries>
 __device__ void add_values(const I8AttentionArgs& args, const Layer8& values, int kv_head, int longest,
-                           const I8Shared& s) {
+                           const I8Shared<kQueries>& s) {
   constexpr int kHalf = kQueries / 2, kDims = kThreads / 2;
   const int first = static_cast<int>(threadIdx.x) / kDims * kHalf;
   const int head_dim = static_cast<int>(args.heads.head_dim);
@@ -255,8 +262,9 @@ __device__ void add_values(const I8AttentionArgs& args, const Layer8& values, in
   }
 }
 
+template <int kQueries>
 __global__ void __launch_bounds__(kThreads) i8_chunk_kernel(const I8AttentionArgs args) {
-  __shared__ I8Shared s;
+  __shared__ I8Shared<kQueries> s;
   wait_for_previous();
   assign_queries(args, s);
   __syncthreads();
@@ -344,20 +352,28 @@ __global__ void __launch_bounds__(kWarp) i8_shift_kernel(const I8ShiftArgs args)
   }
 }
 
-}  // namespace
-
-void i8_attention(const I8AttentionArgs& given, Stream stream) {
-  I8AttentionArgs args = given;
+template <int kQueries>
+void attend_chunks(I8AttentionArgs args, Stream stream) {
   const int64_t group = args.heads.heads / args.heads.kv_heads;
   args.block_tokens = args.rows != nullptr ? 1 : std::max<int64_t>(kQueries / group, 1);
+  const dim3 grid(static_cast<unsigned>(args.max_chunks),
+                  static_cast<unsigned>(args.heads.kv_heads * ceil_div<int64_t>(group, kQueries)),
+                  static_cast<unsigned>(ceil_div(args.tokens, args.block_tokens)));
+  launch(i8_chunk_kernel<kQueries>, grid, kThreads, 0, Start::kOverlapped, stream, args);
+}
+
+}  // namespace
+
+void i8_attention(const I8AttentionArgs& args, Stream stream) {
   const auto tokens = static_cast<unsigned>(args.tokens);
   const int64_t all_heads = args.heads.heads + 2 * args.heads.kv_heads;
   launch(i8_store_kernel, dim3(tokens, static_cast<unsigned>(ceil_div<int64_t>(all_heads, kStoreHeads))),
          kStoreThreads, 0, Start::kOverlapped, stream, args);
-  const dim3 grid(static_cast<unsigned>(args.max_chunks),
-                  static_cast<unsigned>(args.heads.kv_heads * ceil_div<int64_t>(group, kQueries)),
-                  static_cast<unsigned>(ceil_div(args.tokens, args.block_tokens)));
-  launch(i8_chunk_kernel, grid, kThreads, 0, Start::kOverlapped, stream, args);
+  if (args.rows != nullptr && args.heads.heads <= kFewQueries * args.heads.kv_heads) {
+    attend_chunks<kFewQueries>(args, stream);
+  } else {
+    attend_chunks<kMostQueries>(args, stream);
+  }
   launch(i8_join_kernel, dim3(tokens, static_cast<unsigned>(args.heads.heads)), kThreads, 0,
          Start::kOverlapped, stream, args);
 }

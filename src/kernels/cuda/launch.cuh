@@ -88,6 +88,14 @@ void launch(void (*kernel)(Args), dim3 grid, unsigned threads, size_t shared_byt
   check(cudaLaunchKernelEx(&config, kernel, args), "launching a kernel");
 }
 
+size_t page_bytes();
+void* reserve_addresses(size_t bytes);
+void free_addresses(void* address, size_t bytes) noexcept;
+Page create_page();
+void destroy_page(Page page) noexcept;
+void map_page(void* address, Page page);
+void unmap_page(void* address, size_t bytes) noexcept;
+void finish();
 void ternary_gemv(const GemvArgs& args, Stream stream);
 void quantize(const QuantizeArgs& args, Stream stream);
 bool gemm_takes_image(int64_t tokens);
