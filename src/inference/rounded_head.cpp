@@ -1,6 +1,5 @@
 #include "inference/rounded_head.h"
 
-#include "bitnet/core/half.h"
 #include "bitnet/quant/block_formats.h"
 
 #include <algorithm>
@@ -16,63 +15,9 @@ namespace {
 constexpr int64_t kUnitCols = RoundedHead::kUnitBlocks * RoundedHead::kBlockCols;
 constexpr int64_t kBlockBytes = RoundedHead::kGroupRows * RoundedHead::kBlockCols / 2;
 constexpr int64_t kUnitBytes = RoundedHead::kUnitBlocks * (kBlockBytes + RoundedHead::kGroupRows);
-constexpr float kLeast = 1e-30f, kLargest = 1e10f, kLargestF16 = 65504;
+constexpr float kLeast = 1e-30f, kLargest = 1e10f;
 constexpr float kHalfRange = 7.5f;      // of a block's weights, in steps
 constexpr float kMostMultiplier = 127;  // multipliers are int8
-
-/// Bits of f16 and bf16 as f32, in loops that compilers vectorize. Infinity and NaN of f16 become values
-/// above 65504, which are looked for.
-float widen_f16(uint16_t bits) {
-  const float magnitude = std::bit_cast<float>((bits & 0x7fffu) << 13) * 0x1p112f;
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | (bits & 0x8000u) << 16);
-}
-float widen_bf16(uint16_t bits) {
-  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
-}
-
-template <class Widen>
-void decode_halves(std::span<const std::byte> bytes, std::span<float> out, Widen widen) {
-  for (size_t i = 0; i < out.size(); ++i) {
-    uint16_t bits;
-    std::memcpy(&bits, bytes.data() + 2 * i, sizeof bits);
-    out[i] = widen(bits);
-  }
-}
-
-/// As dequantize_row(), in loops that compilers vectorize: the layout is in quant/block_formats.h.
-void decode_q6_k(std::span<const std::byte> bytes, std::span<float> out) {
-  constexpr size_t kCols = 256, kBytes = 210, kHigh = 128, kScales = 192, kStep = 208, kSub = 16;
-  for (size_t b = 0; b < out.size() / kCols; ++b) {
-    uint8_t block[kBytes], codes[kCols];
-    std::memcpy(block, bytes.data() + b * kBytes, kBytes);
-    for (size_t half = 0; half < 2; ++half) {
-      const uint8_t *low = block + 64 * half, *high = block + kHigh + 32 * half;
-      uint8_t* code = codes + 128 * half;
-      for (size_t i = 0; i < 32; ++i) {
-        code[i] = static_cast<uint8_t>((low[i] & 15) | (high[i] & 3) << 4);
-        code[i + 32] = static_cast<uint8_t>((low[i + 32] & 15) | (high[i] >> 2 & 3) << 4);
-        code[i + 64] = static_cast<uint8_t>(low[i] >> 4 | (high[i] >> 4 & 3) << 4);
-        code[i + 96] = static_cast<uint8_t>(low[i + 32] >> 4 | high[i] >> 6 << 4);
-      }
-    }
-    uint16_t step_bits;
-    std::memcpy(&step_bits, block + kStep, sizeof step_bits);
-    const float step = f16_to_f32(step_bits);
-    for (size_t j = 0; j < kCols / kSub; ++j) {
-      const float scale = step * static_cast<float>(static_cast<int8_t>(block[kScales + j]));
-      for (size_t i = j * kSub; i < (j + 1) * kSub; ++i)
-        out[b * kCols + i] = scale * static_cast<float>(codes[i] - 32);
-    }
-  }
-}
-
-void decode_row(const DenseMatrix& head, int64_t index, std::span<float> out) {
-  const std::span<const std::byte> bytes = head.row(index);
-  if (head.dtype == DType::kF16) return decode_halves(bytes, out, widen_f16);
-  if (head.dtype == DType::kBF16) return decode_halves(bytes, out, widen_bf16);
-  if (head.dtype == DType::kQ6_K) return decode_q6_k(bytes, out);
-  dequantize_row(head.dtype, bytes, out);
-}
 
 /// The largest magnitude, by bit pattern: NaN is greater than everything. Signed integers, because SSE2
 /// compares no others.
@@ -141,15 +86,14 @@ RoundedHead::RoundedHead(const DenseMatrix& head, ThreadPool& pool, const DoneWi
     // With zeros up to whole units.
     std::vector<float> padded(centres_.size());
     const std::span<float> row = std::span(padded).first(static_cast<size_t>(head.cols));
-    const float highest = head.dtype == DType::kF16 ? kLargestF16 : kLargest;
     // In steps, so that the caller can give pages back before all are read.
     constexpr int64_t kStepGroups = 64;
     for (int64_t first = begin; first < end; first += kStepGroups) {
       const int64_t first_row = first * kGroupRows;
       const int64_t last_row = std::min(std::min(first + kStepGroups, end) * kGroupRows, head.rows);
       for (int64_t index = first_row; index < last_row; ++index) {
-        decode_row(head, index, row);
-        store_row(padded, largest_magnitude(row), highest, index);
+        dequantize_row(head.dtype, head.row(index), row);
+        store_row(padded, largest_magnitude(row), index);
       }
       done_with(head.bytes.subspan(static_cast<size_t>(first_row * head.row_bytes),
                                    static_cast<size_t>((last_row - first_row) * head.row_bytes)));
@@ -157,12 +101,12 @@ RoundedHead::RoundedHead(const DenseMatrix& head, ThreadPool& pool, const DoneWi
   });
 }
 
-void RoundedHead::store_row(std::span<const float> row, float largest, float highest, int64_t index) {
+void RoundedHead::store_row(std::span<const float> row, float largest, int64_t index) {
   float& scale = scale_[static_cast<size_t>(index)];
   scale = 0;
   if (largest == 0) return;
   scale = std::numeric_limits<float>::quiet_NaN();
-  if (!(largest >= kLeast && largest <= highest)) return;
+  if (!(largest >= kLeast && largest <= kLargest)) return;
   scale = std::nextafter(static_cast<float>(double{largest} / double{kHalfRange * kMostMultiplier}),
                          std::numeric_limits<float>::infinity());
   uint8_t* unit = weights_.as<uint8_t>() + index / kGroupRows * units_ * kUnitBytes;

@@ -54,8 +54,8 @@ class RoundedHead {
  private:
   [[nodiscard]] int64_t fine_bytes() const { return units_ * (kFineUnitBytes + kUnitBlocks); }  ///< of a row
   static constexpr int64_t kFineUnitBytes = kUnitBlocks * kBlockCols / 4;
-  /// row: up to whole units; `highest`: of the magnitudes of which something is said.
-  void store_row(std::span<const float> row, float largest, float highest, int64_t index);
+  /// row: up to whole units.
+  void store_row(std::span<const float> row, float largest, int64_t index);
 
   int64_t groups_, units_;
   AlignedBuffer weights_;

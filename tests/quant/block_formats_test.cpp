@@ -4,6 +4,7 @@
 #include "bitnet/core/half.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -57,6 +58,23 @@ TEST(BlockFormats, PlainTypesDecodeTheirBits) {
   EXPECT_EQ(decode(DType::kF16, f16, 2), (std::vector<float>{1.0f, -std::ldexp(1.0f, -24)}));
   const std::vector<std::byte> bf16 = {std::byte{0x80}, std::byte{0x3f}, std::byte{0x00}, std::byte{0xc0}};
   EXPECT_EQ(decode(DType::kBF16, bf16, 2), (std::vector<float>{1.0f, -2.0f}));
+}
+
+/// Zeros, subnormals, infinities and NaN included: rows are converted in other ways than single numbers.
+TEST(BlockFormats, RowsOfEveryHalfAreTheirValues) {
+  std::vector<std::byte> row(2 * 65536);
+  for (size_t i = 0; i < 65536; ++i) {
+    row[2 * i] = static_cast<std::byte>(i & 255);
+    row[2 * i + 1] = static_cast<std::byte>(i >> 8);
+  }
+  std::vector<float> f16(65536), bf16(65536);
+  dequantize_row(DType::kF16, row, f16);
+  dequantize_row(DType::kBF16, row, bf16);
+  for (size_t i = 0; i < 65536; ++i) {
+    const auto bits = static_cast<uint16_t>(i);
+    ASSERT_EQ(std::bit_cast<uint32_t>(f16[i]), std::bit_cast<uint32_t>(f16_to_f32(bits))) << i;
+    ASSERT_EQ(std::bit_cast<uint32_t>(bf16[i]), std::bit_cast<uint32_t>(bf16_to_f32(bits))) << i;
+  }
 }
 
 TEST(BlockFormats, F32AndF64KeepEveryValue) {
