@@ -218,7 +218,7 @@ void add_batch_command(Command app, Program& program) {
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);
-  add_sparse_option(command, program.common);
+  add_weight_options(command, program.common);
   add_device_option(command, program.common);
   command.add_flag("--chat", options->chat, "Put each prompt into the chat template as the user's message");
   add_template_options(command, options->chat_template);

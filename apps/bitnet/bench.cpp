@@ -49,6 +49,7 @@ void bench_threads(const std::shared_ptr<const Model>& model, const std::vector<
   std::vector<Sequence> sequences;
   for (int64_t i = 0; i < most_sequences; ++i) sequences.push_back(engine.sequence());
   json["isa"] = engine.isa();
+  json["layout"] = to_string(engine.model().layout());
   Json rows = Json::array();
   for (const BenchTest& test : tests) rows.push_back(measure_speed(engine, sequences, test, options));
   json["resident_bytes"] =
@@ -213,7 +214,7 @@ void add_bench_command(Command app, Program& program) {
   });
   add_model_option(command, program.common);
   add_isa_option(command, program.common);
-  add_sparse_option(command, program.common);
+  add_weight_options(command, program.common);
   add_device_option(command, program.common);
   add_list_option(command, "-p,--prefill", options->prefill, "Prompt lengths to measure");
   add_list_option(command, "-n,--decode", options->decode, "Counts of generated tokens to measure");

@@ -85,11 +85,7 @@ struct Loaded {
 
 Loaded time_load(const std::filesystem::path& path, const CommonOptions& common, const std::string& kv) {
   const auto start = std::chrono::steady_clock::now();
-  LoadOptions load;
-  load.threads = common.threads;
-  load.sparse = !common.no_sparse;
-  load.defer_layout = common.device != "cpu";
-  const auto model = Model::load(path, load);
+  const auto model = Model::load(path, load_options(common));
   const Session session = open_session(model, common, {.context = 0, .kv = kv});
   return {seconds_since(start), model->config().vocab_size};
 }
@@ -147,7 +143,7 @@ std::vector<std::string> run_arguments(const std::filesystem::path& path, const 
       "-n",           "1",        "--greedy",
       "--ignore-eos", "-t",       std::to_string(common.threads),
       "--kv",         options.kv, "--device",
-      common.device};
+      common.device,  "--layout", common.layout};
   if (!common.isa.empty()) arguments.insert(arguments.end(), {"--isa", common.isa});
   if (common.no_sparse) arguments.push_back("--no-sparse");
   if (options.exact_head) arguments.push_back("--exact-head");

@@ -240,7 +240,7 @@ void add_chat_command(Command app, Program& program) {
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);
-  add_sparse_option(command, program.common);
+  add_weight_options(command, program.common);
   add_device_option(command, program.common);
   add_template_options(command, options->chat_template);
   add_generation_options(command, options->generation);

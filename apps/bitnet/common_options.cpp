@@ -64,9 +64,15 @@ void add_isa_option(Command command, CommonOptions& common) {
       .type_name("NAME");
 }
 
-void add_sparse_option(Command command, CommonOptions& common) {
+void add_weight_options(Command command, CommonOptions& common) {
   command.add_flag("--no-sparse", common.no_sparse,
                    "Compute what closed squared-ReLU gates would let be left out (same results, slower)");
+  command
+      .add_option("--layout", common.layout,
+                  "Weights in memory: 2 bits (t2x16), 1.67 (t53x16), or what is faster here (same results)")
+      .one_of({"auto", "t2x16", "t53x16"})
+      .type_name("NAME")
+      .show_default();
 }
 
 void add_device_option(Command command, CommonOptions& common) {
@@ -121,13 +127,21 @@ std::filesystem::path find_model(const CommonOptions& common) {
   return bundled;
 }
 
-std::shared_ptr<const Model> load_model(const CommonOptions& common) {
-  Progress progress("loading");
+LoadOptions load_options(const CommonOptions& common) {
   LoadOptions options;
   options.threads = common.threads;
-  options.progress = progress.callback();
   options.sparse = !common.no_sparse;
+  options.isa = common.isa;
+  if (common.layout == "t2x16") options.layout = TernaryLayout::kBlocks;
+  if (common.layout == "t53x16") options.layout = TernaryLayout::kTight;
   options.defer_layout = common.device != "cpu";
+  return options;
+}
+
+std::shared_ptr<const Model> load_model(const CommonOptions& common) {
+  Progress progress("loading");
+  LoadOptions options = load_options(common);
+  options.progress = progress.callback();
   return Model::load(find_model(common), options);
 }
 

@@ -19,6 +19,7 @@ struct CommonOptions {
   int threads = 0;
   std::string isa;
   bool no_sparse = false;
+  std::string layout = "auto";
   std::string device = "cpu";
 };
 
@@ -31,8 +32,8 @@ void add_threads_option(Command command, CommonOptions& common);
 /// --isa
 void add_isa_option(Command command, CommonOptions& common);
 
-/// --no-sparse
-void add_sparse_option(Command command, CommonOptions& common);
+/// --no-sparse and --layout
+void add_weight_options(Command command, CommonOptions& common);
 
 /// --device
 void add_device_option(Command command, CommonOptions& common);
@@ -54,6 +55,8 @@ void start_logging(const CommonOptions& common);
 /// Where the bundled model lies, or an empty path.
 [[nodiscard]] std::filesystem::path bundled_model();
 
+/// What these options say about loading.
+[[nodiscard]] LoadOptions load_options(const CommonOptions& common);
 /// find_model() loaded, with a progress bar.
 [[nodiscard]] std::shared_ptr<const Model> load_model(const CommonOptions& common);
 [[nodiscard]] SessionOptions session_options(const CommonOptions& common, const CacheOptions& cache = {});

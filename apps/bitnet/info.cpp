@@ -38,6 +38,21 @@ Json measured_to_json() {
   return json;
 }
 
+/// Times of both layouts of whole matrices with all threads, in microseconds; null where there is one only.
+Json layouts_to_json(const CommonOptions& common) {
+  const auto measured = measured_layouts(common.isa);
+  if (!measured.has_value()) return {};
+  return {{"t2x16", measured->t2x16 * 1e6}, {"t53x16", measured->t53x16 * 1e6}};
+}
+
+std::string layouts_line(const CommonOptions& common) {
+  const auto measured = measured_layouts(common.isa);
+  if (!measured.has_value()) return {};
+  return fmt::format("layout     {} (t2x16 {:.1f} ms, t53x16 {:.1f} ms)\n",
+                     measured->t53x16_pays ? "t53x16" : "t2x16", measured->t2x16 * 1e3,
+                     measured->t53x16 * 1e3);
+}
+
 /// MemTotal and MemAvailable of the machine, in bytes; 0 where the system does not say.
 struct MachineMemory {
   int64_t total = 0, available = 0;
@@ -110,6 +125,7 @@ Json to_json(const CommonOptions& common) {
           {"isas", available_isas()},
           {"isa", chosen_isa(common.isa)},
           {"isa_measured_us", measured_to_json()},
+          {"layout_measured_us", layouts_to_json(common)},
           {"gpus", gpus_to_json(cuda_devices())},
           {"blas", blas_to_json()},
           {"threads", ThreadPool::available()},
@@ -142,7 +158,7 @@ int info(const InfoOptions&, const CommonOptions& common) {
             fmt::format("features   {}\n", features) +
             fmt::format("kernels    {} (available: {})\n", json["isa"].get<std::string>(),
                         fmt::join(available_isas(), ", ")) +
-            measured_line() + fmt::format("threads    {}\n", ThreadPool::available()) +
+            measured_line() + layouts_line(common) + fmt::format("threads    {}\n", ThreadPool::available()) +
             describe_gpus(cuda_devices()) +
             fmt::format("blas       OpenBLAS with kernels for {}{}{}\n", blas_library().kernels,
                         blas_library().advice.empty() ? "" : "; ", blas_library().advice) +

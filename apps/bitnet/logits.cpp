@@ -94,7 +94,7 @@ void add_logits_command(Command app, Program& program) {
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);
-  add_sparse_option(command, program.common);
+  add_weight_options(command, program.common);
   add_device_option(command, program.common);
   add_prompt_options(command, options->prompt);
   add_cache_options(command, options->cache);

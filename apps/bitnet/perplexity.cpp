@@ -71,7 +71,7 @@ void add_perplexity_command(Command app, Program& program) {
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);
-  add_sparse_option(command, program.common);
+  add_weight_options(command, program.common);
   add_device_option(command, program.common);
   add_input_options(command, options->input);
   add_cache_options(command, options->cache);

@@ -152,7 +152,7 @@ void add_run_command(Command app, Program& program) {
   add_model_option(command, program.common);
   add_threads_option(command, program.common);
   add_isa_option(command, program.common);
-  add_sparse_option(command, program.common);
+  add_weight_options(command, program.common);
   add_device_option(command, program.common);
   add_prompt_options(command, options->prompt);
   command.add_flag("--chat", options->chat, "Put the text into the chat template as the user's message");

@@ -73,8 +73,8 @@ struct Shape {
 };
 
 /// Random trits of one group, repeated: packing takes no time, and no kernel's speed depends on values.
-PackedTernary random_ternary(Shape shape) {
-  PackedTernary matrix(shape.rows, shape.cols);
+PackedTernary random_ternary(Shape shape, TernaryLayout layout) {
+  PackedTernary matrix(shape.rows, shape.cols, layout);
   Random random(2);
   std::vector<int8_t> trits(static_cast<size_t>(16 * shape.cols));
   for (int8_t& trit : trits) trit = static_cast<int8_t>(static_cast<int>(random() % 3) - 1);
@@ -83,10 +83,14 @@ PackedTernary random_ternary(Shape shape) {
   return matrix;
 }
 
-void ternary(benchmark::State& state, const KernelTable& table, Shape shape, int64_t tokens) {
+void ternary(benchmark::State& state, const KernelTable& table, Shape shape, int64_t tokens,
+             TernaryLayout layout) {
+  const auto product = [layout](const KernelTable& t) {
+    return layout == TernaryLayout::kTight ? t.ternary_tight : t.ternary_matmul;
+  };
   // Enough copies that the weights come from memory and not from a cache, as in a model with many layers.
   constexpr int64_t kColdBytes = int64_t{1} << 30;
-  const PackedTernary one = random_ternary(shape);
+  const PackedTernary one = random_ternary(shape, layout);
   const int64_t copies = tokens <= 16 ? std::max<int64_t>(1, kColdBytes / one.bytes()) : 1;
   AlignedBuffer weights(static_cast<size_t>(copies * one.bytes()));
   for (int64_t i = 0; i < copies; ++i)
@@ -103,9 +107,9 @@ void ternary(benchmark::State& state, const KernelTable& table, Shape shape, int
   TernaryMatmulArgs args = {
       one.data(), one.row_scales(), shape.rows, one.padded_cols(),    0,         5, tokens, q.as<int8_t>(),
       stride,     scale.data(),     sum.data(), expected.as<float>(), shape.rows};
-  scalar_table().ternary_matmul(args);
+  product(scalar_table())(args);
   args.y = y.as<float>();
-  table.ternary_matmul(args);
+  product(table)(args);
   if (!same(y, expected)) return state.SkipWithError("result differs from scalar");
 
   args.last_group = one.groups();
@@ -113,11 +117,28 @@ void ternary(benchmark::State& state, const KernelTable& table, Shape shape, int
   for (auto _ : state) {
     args.weights = weights.as<uint8_t>() + copy * one.bytes();
     copy = copy + 1 == copies ? 0 : copy + 1;
-    table.ternary_matmul(args);
+    product(table)(args);
     benchmark::ClobberMemory();
   }
   report(state, 2.0 * static_cast<double>(shape.rows * shape.cols * tokens),
          static_cast<double>(one.bytes()));
+}
+
+void tight_to_blocks(benchmark::State& state, const KernelTable& table, Shape shape) {
+  const PackedTernary tight = random_ternary(shape, TernaryLayout::kTight);
+  AlignedBuffer blocks(static_cast<size_t>(tight.padded_cols() * 4));
+  for (auto _ : state) {
+    for (int64_t group = 0; group < tight.groups(); ++group) {
+      table.tight_to_blocks({.weights = tight.data() + group * tight.group_bytes(),
+                             .stride = tight.group_bytes(),
+                             .padded_cols = tight.padded_cols(),
+                             .first = 0,
+                             .last = 1,
+                             .blocks = blocks.as<uint8_t>()});
+    }
+    benchmark::ClobberMemory();
+  }
+  report(state, 0, static_cast<double>(tight.bytes()));
 }
 
 void dense(benchmark::State& state, const KernelTable& table, DType dtype, Shape shape, int64_t tokens) {
@@ -248,6 +269,16 @@ void register_scans(const KernelTable& table) {
   }
 }
 
+void register_tight(const KernelTable& table) {
+  if (table.tight_to_blocks == nullptr) return;
+  for (const Shape shape : {Shape{6912, 2560}, Shape{2560, 6912}}) {
+    benchmark::RegisterBenchmark(
+        fmt::format("tight_to_blocks/{}x{}/{}", shape.rows, shape.cols, table.name).c_str(),
+        [=, &table](benchmark::State& state) { tight_to_blocks(state, table, shape); })
+        ->Unit(benchmark::kMicrosecond);
+  }
+}
+
 void register_all() {
   benchmark::RegisterBenchmark("memory_read/MiB", memory_read)->Arg(1024)->Unit(benchmark::kMillisecond);
   for (const KernelTable* table : tables()) {
@@ -255,10 +286,15 @@ void register_all() {
       for (const int64_t tokens : {1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 128, 512}) {
         // The scalar table has no need of long runs: its time is proportional to the tokens.
         if (table == &scalar_table() && tokens > 4) continue;
-        benchmark::RegisterBenchmark(
-            fmt::format("ternary/{}x{}/tokens:{}/{}", shape.rows, shape.cols, tokens, table->name).c_str(),
-            [=](benchmark::State& state) { ternary(state, *table, shape, tokens); })
-            ->Unit(benchmark::kMicrosecond);
+        for (const TernaryLayout layout : {TernaryLayout::kBlocks, TernaryLayout::kTight}) {
+          if (layout == TernaryLayout::kTight && table->ternary_tight == nullptr) continue;
+          benchmark::RegisterBenchmark(
+              fmt::format("ternary/{}/{}x{}/tokens:{}/{}", to_string(layout), shape.rows, shape.cols, tokens,
+                          table->name)
+                  .c_str(),
+              [=](benchmark::State& state) { ternary(state, *table, shape, tokens, layout); })
+              ->Unit(benchmark::kMicrosecond);
+        }
       }
     }
     for (const DType dtype : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ6_K, DType::kQ4_0}) {
@@ -272,6 +308,7 @@ void register_all() {
             ->Unit(benchmark::kMillisecond);
       }
     }
+    register_tight(*table);
     register_scans(*table);
     register_elementwise(*table);
   }

@@ -143,7 +143,7 @@ void upload_layers(const Model::Impl& model, int threads, Uploader& uploader, Cu
     for (const Layer& layer : host->layers) add(layer);
     return;
   }
-  LayerReader reader(model.checkpoint, threads, false, nullptr, {});
+  LayerReader reader(model.checkpoint, threads, {}, nullptr, {});
   for (int64_t i = 0; i < config.num_layers; ++i) add(reader.read(i));
 }
 

@@ -1,6 +1,8 @@
 #include "inference/host_weights.h"
 
+#include "bitnet/core/error.h"
 #include "bitnet/core/mapped_file.h"
+#include "bitnet/kernels/cpu.h"
 #include "inference/executor.h"
 
 #include <algorithm>
@@ -9,11 +11,32 @@
 #include <fmt/format.h>
 
 namespace bitnet {
+namespace {
 
-LayerReader::LayerReader(const Checkpoint& checkpoint, int threads, bool sparse, Arena* arena,
+/// The layout of matrices that are multiplied as wholes.
+TernaryLayout whole_layout(const Checkpoint& checkpoint, const LoadOptions& options) {
+  const TernaryLayout wanted = options.layout.value_or(TernaryLayout::kBlocks);
+  if (wanted != TernaryLayout::kBlocks && wanted != TernaryLayout::kTight) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("whole matrices cannot be multiplied from {}", to_string(wanted)),
+                "ask for t2x16 or t53x16");
+  }
+  if (options.layout.has_value()) return wanted;
+  constexpr int64_t kLeastWeights = int64_t{1} << 28;  // 64 MiB: smaller models may stay in a cache
+  int64_t weights = 0;
+  for (const std::string& name : checkpoint.linear_names())
+    weights += checkpoint.linear(name).rows() * checkpoint.linear(name).cols();
+  if (weights < kLeastWeights) return wanted;
+  const std::optional<MeasuredLayouts> measured = measured_layouts(options.isa, options.threads);
+  return measured.has_value() && measured->t53x16_pays ? TernaryLayout::kTight : wanted;
+}
+
+}  // namespace
+
+LayerReader::LayerReader(const Checkpoint& checkpoint, int threads, Layouts layouts, Arena* arena,
                          OnProgress progress)
     : checkpoint_(checkpoint),
-      sparse_(sparse),
+      layouts_(layouts),
       arena_(arena),
       progress_(std::move(progress)),
       pool_(threads) {
@@ -39,13 +62,13 @@ Layer LayerReader::read(int64_t index) {
     layer.attn_sub_norm = norm("attn_sub_norm");
     layer.ffn_sub_norm = norm("ffn_sub_norm");
   }
-  layer.q = linear(index, "attn_q");
-  layer.k = linear(index, "attn_k");
-  layer.v = linear(index, "attn_v");
-  layer.attn_output = linear(index, "attn_output");
-  layer.gate = linear(index, "ffn_gate");
-  layer.up = linear(index, "ffn_up", sparse_ ? TernaryLayout::kRows : TernaryLayout::kBlocks);
-  layer.down = linear(index, "ffn_down", sparse_ ? TernaryLayout::kColumns : TernaryLayout::kBlocks);
+  layer.q = linear(index, "attn_q", layouts_.whole);
+  layer.k = linear(index, "attn_k", layouts_.whole);
+  layer.v = linear(index, "attn_v", layouts_.whole);
+  layer.attn_output = linear(index, "attn_output", layouts_.whole);
+  layer.gate = linear(index, "ffn_gate", layouts_.whole);
+  layer.up = linear(index, "ffn_up", layouts_.sparse ? TernaryLayout::kRows : layouts_.whole);
+  layer.down = linear(index, "ffn_down", layouts_.sparse ? TernaryLayout::kColumns : layouts_.whole);
   return layer;
 }
 
@@ -88,8 +111,8 @@ HostWeights::HostWeights(const Checkpoint& checkpoint, const DenseMatrix& head, 
     rounded_head.emplace(head, pool, MappedFile::drop_resident);
   }
   // Squared ReLU makes exact zeros; SiLU makes none.
-  const bool sparse = options.sparse && config.activation == Activation::kRelu2;
-  LayerReader reader(checkpoint, options.threads, sparse, &arena, progress);
+  layouts = {whole_layout(checkpoint, options), options.sparse && config.activation == Activation::kRelu2};
+  LayerReader reader(checkpoint, options.threads, layouts, &arena, progress);
   for (int64_t i = 0; i < config.num_layers; ++i) layers.push_back(reader.read(i));
 }
 

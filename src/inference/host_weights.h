@@ -30,22 +30,27 @@ struct Layer {
 /// Bytes done and in all.
 using OnProgress = std::function<void(int64_t done, int64_t total)>;
 
-/// Reads layers of a checkpoint in the processor's layout, on all threads, and drops the file's pages behind
+/// How a model's ternary matrices lie.
+struct Layouts {
+  TernaryLayout whole = TernaryLayout::kBlocks;  ///< of those that are multiplied as wholes
+  bool sparse = false;  ///< the feed-forward weights in the layouts for zeros that are left out
+};
+
+/// Reads layers of a checkpoint in the processor's layouts, on all threads, and drops the file's pages behind
 /// them.
 class LayerReader {
  public:
-  /// `sparse`: the feed-forward weights in the layouts for zeros that are left out. `arena` may be null; else
-  /// it is made large enough for all layers, and must outlive them.
-  LayerReader(const Checkpoint& checkpoint, int threads, bool sparse, Arena* arena, OnProgress progress);
+  /// `arena` may be null; else it is made large enough for all layers, and must outlive them.
+  LayerReader(const Checkpoint& checkpoint, int threads, Layouts layouts, Arena* arena, OnProgress progress);
 
   [[nodiscard]] Layer read(int64_t index);
 
  private:
-  [[nodiscard]] Linear linear(int64_t layer, const char* name, TernaryLayout layout = TernaryLayout::kBlocks);
+  [[nodiscard]] Linear linear(int64_t layer, const char* name, TernaryLayout layout);
   [[nodiscard]] PackedTernary pack(const TernarySource& source, TernaryLayout layout);
 
   const Checkpoint& checkpoint_;
-  bool sparse_;
+  Layouts layouts_;
   Arena* arena_;
   OnProgress progress_;
   ThreadPool pool_;
@@ -54,10 +59,12 @@ class LayerReader {
 
 /// What only the processor's kernels read.
 struct HostWeights {
-  /// With LoadOptions' threads, sparse and head_copy.
+  /// With LoadOptions' threads, sparse, layout, isa and head_copy. Throws kInvalidArgument on a layout that
+  /// whole matrices cannot have.
   HostWeights(const Checkpoint& checkpoint, const DenseMatrix& head, const LoadOptions& options,
               const OnProgress& progress);
 
+  Layouts layouts;
   Arena arena{0};  ///< of all layers
   std::vector<Layer> layers;
   std::optional<RoundedHead> rounded_head;  ///< to find the highest logits with

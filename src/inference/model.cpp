@@ -107,6 +107,10 @@ int64_t Model::decode_bytes() const {
   return host->linear_bytes() +
          (host->rounded_head ? host->rounded_head->scan_bytes() : std::ssize(impl_->head.bytes));
 }
+TernaryLayout Model::layout() const {
+  const HostWeights* host = impl_->host_if_made();
+  return host != nullptr ? host->layouts.whole : TernaryLayout::kBlocks;
+}
 DType Model::head_type() const {
   return impl_->head.dtype;
 }

@@ -1,9 +1,14 @@
 #include "inference/projector.h"
 
 #include <algorithm>
+#include <cstring>
+#include <vector>
 
 namespace bitnet {
 namespace {
+
+// Of 16 rows: 110 kB of a 2B-4T's widest, beside the activations in an L2 cache.
+constexpr int64_t kGroupsAtOnce = 4;
 
 int64_t widest_input(const ModelConfig& config) {
   return std::max({config.hidden_size, config.intermediate_size, config.q_size()});
@@ -16,10 +21,12 @@ Projector::Projector(const ModelConfig& config, Executor executor, int64_t batch
       executor_(executor),
       normed_stride_(round_up(widest_input(config), 16)),
       q8_stride_(round_up(widest_input(config), 64)),
+      blocks_stride_(kGroupsAtOnce * 4 * round_up(widest_input(config), 16)),
       normed_(scratch<float>(batch * normed_stride_)),
       q8_(scratch<int8_t>(batch * q8_stride_)),
       q8_scale_(scratch<float>(batch)),
-      q8_sum_(scratch<int32_t>(batch)) {}
+      q8_sum_(scratch<int32_t>(batch)),
+      blocks_(scratch<uint8_t>(executor.pool.size() * blocks_stride_)) {}
 
 void Projector::project(std::span<const Job> jobs, int64_t tokens, Rows x, std::span<const float> norm_weight,
                         const RowStep& first) {
@@ -99,28 +106,71 @@ void Projector::multiply(std::span<const Job> jobs, int64_t tokens) {
   int64_t groups = 0;
   for (const Job& job : jobs) groups += groups_of(job);
   // The row groups of all jobs in a row: one fork for all of them. Kernels like them in pairs.
-  executor_.pool.for_pieces(groups, 2, [&](int64_t begin, int64_t end, int) {
+  executor_.pool.for_pieces(groups, 2, [&](int64_t begin, int64_t end, int worker) {
     int64_t base = 0;
     for (const Job& job : jobs) {
-      const PackedTernary& w = job.linear->weight;
       const int64_t first = std::max<int64_t>(begin - base, 0), last = std::min(end - base, groups_of(job));
       base += groups_of(job);
-      if (first >= last) continue;
-      executor_.table.ternary_matmul({.weights = job.blocks != nullptr ? job.blocks : w.data(),
-                                      .row_scale = w.row_scales(),
-                                      .rows = w.rows(),
-                                      .padded_cols = w.padded_cols(),
-                                      .first_group = first,
-                                      .last_group = last,
-                                      .tokens = tokens,
-                                      .q = q8_.as<int8_t>(),
-                                      .q_stride = q8_stride_,
-                                      .scale = q8_scale_.as<float>(),
-                                      .sum = q8_sum_.as<int32_t>(),
-                                      .y = job.y.data,
-                                      .y_stride = job.y.stride});
+      if (first < last) multiply_groups(job, tokens, first, last, worker);
     }
   });
+}
+
+void Projector::multiply_groups(const Job& job, int64_t tokens, int64_t first, int64_t last, int worker) {
+  const PackedTernary& w = job.linear->weight;
+  const kernels::KernelTable& table = executor_.table;
+  kernels::TernaryMatmulArgs args = {.weights = job.blocks != nullptr ? job.blocks : w.data(),
+                                     .row_scale = w.row_scales(),
+                                     .rows = w.rows(),
+                                     .padded_cols = w.padded_cols(),
+                                     .first_group = first,
+                                     .last_group = last,
+                                     .tokens = tokens,
+                                     .q = q8_.as<int8_t>(),
+                                     .q_stride = q8_stride_,
+                                     .scale = q8_scale_.as<float>(),
+                                     .sum = q8_sum_.as<int32_t>(),
+                                     .y = job.y.data,
+                                     .y_stride = job.y.stride};
+  if (w.layout() != TernaryLayout::kTight) return table.ternary_matmul(args);
+  if (tokens <= table.tight_tokens) return table.ternary_tight(args);
+  // Some groups at a time as t2x16, in a buffer that stays in a cache.
+  auto* const blocks = blocks_.as<uint8_t>() + worker * blocks_stride_;
+  args.weights = blocks;
+  args.first_group = 0;
+  for (; first < last; first += kGroupsAtOnce) {
+    const int64_t end = std::min(first + kGroupsAtOnce, last), row = first * PackedTernary::kGroupRows;
+    to_blocks(w, first, end, blocks);
+    args.last_group = end - first;
+    args.rows = w.rows() - row;
+    args.row_scale = w.row_scales() + row;
+    args.y = job.y.data + row;
+    table.ternary_matmul(args);
+  }
+}
+
+/// Groups [first, last) of a kTight matrix as t2x16.
+void Projector::to_blocks(const PackedTernary& w, int64_t first, int64_t last, uint8_t* blocks) const {
+  const uint8_t* const groups = w.data() + first * w.group_bytes();
+  if (executor_.table.tight_to_blocks != nullptr) {
+    executor_.table.tight_to_blocks({.weights = groups,
+                                     .stride = w.group_bytes(),
+                                     .padded_cols = w.padded_cols(),
+                                     .first = 0,
+                                     .last = last - first,
+                                     .blocks = blocks});
+    return;
+  }
+  std::vector<uint32_t> words(static_cast<size_t>(w.padded_cols() / PackedTernary::kBlockCols));
+  for (int64_t row = first * PackedTernary::kGroupRows; row < last * PackedTernary::kGroupRows; ++row) {
+    const int64_t in_group = row % PackedTernary::kGroupRows;
+    uint8_t* out = blocks + (row / PackedTernary::kGroupRows - first) * 4 * w.padded_cols() + 4 * in_group;
+    w.row_words(row, words);
+    for (const uint32_t word : words) {
+      std::memcpy(out, &word, sizeof word);
+      out += PackedTernary::kBlockBytes;
+    }
+  }
 }
 
 }  // namespace bitnet

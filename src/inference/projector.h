@@ -55,11 +55,16 @@ class Projector {
   void quantize(int64_t tokens, int64_t cols, Rows x, std::span<const float> norm_weight, float eps,
                 const RowStep& first = {});
   void for_rows(int64_t tokens, const RowStep& first, auto&& body) const;
+  /// The products of groups [first, last) of a job.
+  void multiply_groups(const Job& job, int64_t tokens, int64_t first, int64_t last, int worker);
+  void to_blocks(const PackedTernary& w, int64_t first, int64_t last, uint8_t* blocks) const;
 
   const ModelConfig& config_;
   Executor executor_;
   int64_t normed_stride_, q8_stride_;
+  int64_t blocks_stride_;
   AlignedBuffer normed_, q8_, q8_scale_, q8_sum_;
+  AlignedBuffer blocks_;  ///< per worker: groups of kTight as t2x16
 };
 
 }  // namespace bitnet

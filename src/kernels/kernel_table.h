@@ -32,6 +32,7 @@ struct QuantizeArgs {
 /// y[t, n] = float(sum_k trit[n, k] * q[t, k]) * (row_scale[n] / scale[t]) for the rows of groups
 /// [first_group, last_group) of a t2x16 matrix (quant/packed_ternary.h). int32 bound: |sum| <= 2 * 128 * 4^3
 /// * cols / 4 < 2^31 for cols < 2^18. Rows at or beyond `rows` are not written. Any tokens >= 1.
+/// ternary_tight: the same of a t53x16 matrix.
 struct TernaryMatmulArgs {
   const uint8_t* weights;  ///< of group 0
   const float* row_scale;
@@ -88,11 +89,11 @@ struct ScaleSumsArgs {
   float* y;
 };
 
-/// A part of a t2row or t2col matrix as t2x16 blocks, for ternary_matmul: groups [first, last) of 16 rows of
-/// t2row, blocks [first, last) of 16 columns of t2col.
+/// A part of a matrix as t2x16 blocks, for ternary_matmul: groups [first, last) of 16 rows of t2row or
+/// t53x16, blocks [first, last) of 16 columns of t2col.
 struct TranscodeArgs {
   const uint8_t* weights;
-  int64_t stride;  ///< bytes from one row or column to the next
+  int64_t stride;  ///< bytes from one row or column to the next; of t53x16, from one group
   int64_t padded_cols;
   int64_t first, last;
   uint8_t* blocks;  ///< the whole matrix; rows are padded as those of `weights` are
@@ -254,6 +255,11 @@ struct KernelTable {
   float batch_gain;
   void (*quantize)(const QuantizeArgs&);
   void (*ternary_matmul)(const TernaryMatmulArgs&);
+  /// For products of t53x16 with at most tight_tokens tokens; with more it pays to turn groups into t2x16.
+  /// Both are null, and the number is 0, where no instruction looks up 27 bytes at once.
+  void (*ternary_tight)(const TernaryMatmulArgs&);
+  void (*tight_to_blocks)(const TranscodeArgs&);
+  int64_t tight_tokens;
   void (*ternary_rows)(const TernaryRowsArgs&);
   void (*ternary_columns)(const TernaryColumnsArgs&);
   void (*scale_sums)(const ScaleSumsArgs&);

@@ -5,13 +5,13 @@
 
 #include <algorithm>
 #include <array>
-#include <utility>
 
 #include <fmt/format.h>
 
 namespace bitnet {
 namespace {
 
+constexpr int64_t kUnitBlocks = PackedTernary::kUnitCols / PackedTernary::kBlockCols;
 constexpr uint32_t kZeroWord = 0x55555555u;  // sixteen codes 1 = sixteen weights 0
 
 /// Codes (trit + 1) of four trits, added byte by byte: the carry of -1 + 1 must not reach the next byte.
@@ -113,6 +113,71 @@ void store_columns(Rows& rows, int64_t blocks, int64_t stride, std::byte* line) 
   }
 }
 
+/// Four codes of a word of sixteen columns, columns 4s .. 4s + 3, each in a byte.
+uint32_t four_codes(uint32_t word, size_t s) {
+  return word >> (2 * s) & 0x03030303u;
+}
+
+/// The lines of a unit of kTight of one row, from its words of sixteen columns. No sum reaches the next byte.
+std::array<uint32_t, 5> unit_lines(const std::array<uint32_t, 6>& words) {
+  std::array<uint32_t, 8> index{};
+  for (size_t i = 0; i < index.size(); ++i) {
+    const auto codes = [&](size_t k) { return four_codes(words[(3 * i + k) / 4], (3 * i + k) % 4); };
+    index[i] = codes(0) + 3 * codes(1) + 9 * codes(2);
+  }
+  return {index[0] | (index[5] & 0x1c1c1c1cu) << 3,
+          index[1] | (index[7] & 0x08080808u) << 2 | (index[5] & 0x03030303u) << 6,
+          index[2] | (index[6] & 0x1c1c1c1cu) << 3,
+          index[3] | (index[7] & 0x10101010u) << 1 | (index[6] & 0x03030303u) << 6,
+          index[4] | (index[7] & 0x07070707u) << 5};
+}
+
+/// kTight: units, then blocks.
+void store_units(Rows& rows, int64_t blocks, std::byte* out) {
+  const int64_t units = blocks / kUnitBlocks;
+  std::byte* const rest =
+      out + units * (PackedTernary::kUnitBytes - kUnitBlocks * PackedTernary::kBlockBytes);
+  for (int64_t r = 0; r < PackedTernary::kGroupRows; ++r) {
+    for (int64_t u = 0; u < units; ++u) {
+      std::array<uint32_t, kUnitBlocks> words{};
+      for (int64_t b = 0; b < kUnitBlocks; ++b)
+        words[static_cast<size_t>(b)] = rows.word(r, kUnitBlocks * u + b);
+      const std::array<uint32_t, 5> lines = unit_lines(words);
+      for (size_t v = 0; v < lines.size(); ++v)
+        store_le(out + u * PackedTernary::kUnitBytes + static_cast<int64_t>(64 * v) + 4 * r, lines[v]);
+    }
+    for (int64_t b = units * kUnitBlocks; b < blocks; ++b)
+      store_le(rest + b * PackedTernary::kBlockBytes + 4 * r, rows.word(r, b));
+  }
+}
+
+/// Bytes of ones where those of x, below 128, are at least `least`.
+uint32_t at_least(uint32_t x, uint32_t least) {
+  return (x + (0x80u - least) * 0x01010101u) >> 7 & 0x01010101u;
+}
+
+/// The inverse of unit_lines().
+std::array<uint32_t, 6> unit_words(const std::array<uint32_t, 5>& lines) {
+  constexpr uint32_t kLow5 = 0x1f1f1f1fu, kHigh3 = 0x1c1c1c1cu, kLow2 = 0x03030303u;
+  const std::array<uint32_t, 8> index = {
+      lines[0] & kLow5,
+      lines[1] & kLow5,
+      lines[2] & kLow5,
+      lines[3] & kLow5,
+      lines[4] & kLow5,
+      (lines[0] >> 3 & kHigh3) | (lines[1] >> 6 & kLow2),
+      (lines[2] >> 3 & kHigh3) | (lines[3] >> 6 & kLow2),
+      (lines[3] >> 1 & 0x10101010u) | (lines[1] >> 2 & 0x08080808u) | (lines[4] >> 5 & 0x07070707u)};
+  std::array<uint32_t, 6> words{};
+  for (size_t i = 0; i < index.size(); ++i) {
+    const uint32_t nines = at_least(index[i], 9) + at_least(index[i], 18), below = index[i] - 9 * nines;
+    const uint32_t threes = at_least(below, 3) + at_least(below, 6);
+    const std::array<uint32_t, 3> codes = {below - 3 * threes, threes, nines};
+    for (size_t k = 0; k < codes.size(); ++k) words[(3 * i + k) / 4] |= codes[k] << (2 * ((3 * i + k) % 4));
+  }
+  return words;
+}
+
 int64_t checked_dimension(int64_t value, const char* name) {
   if (value <= 0 || value > (int64_t{1} << 31)) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -129,8 +194,10 @@ std::string_view to_string(TernaryLayout layout) {
       return "t2x16";
     case TernaryLayout::kRows:
       return "t2row";
-    default:
+    case TernaryLayout::kColumns:
       return "t2col";
+    default:
+      return "t53x16";
   }
 }
 
@@ -165,6 +232,9 @@ void PackedTernary::set_group(int64_t group, std::span<const int8_t> trits, std:
     case TernaryLayout::kColumns:
       store_columns(rows, blocks, stride(), codes_ + group * kLineRows / 4);
       break;
+    case TernaryLayout::kTight:
+      store_units(rows, blocks, codes_ + group * group_bytes());
+      break;
   }
   if (rows.bad()) {
     throw Error(ErrorCode::kInvalidArgument, fmt::format("group {} has trits other than -1, 0, +1", group));
@@ -178,20 +248,52 @@ void PackedTernary::get_row(int64_t row, std::span<int8_t> trits) const {
         ErrorCode::kInvalidArgument,
         fmt::format("row {} with room for {} trits, of a matrix [{}, {}]", row, trits.size(), rows_, cols_));
   }
-  // Offset of the byte and number of the field that hold a column.
-  const auto place = [&](int64_t c) -> std::pair<int64_t, int64_t> {
-    if (layout_ == TernaryLayout::kColumns) {
+  std::vector<uint32_t> words(static_cast<size_t>(padded_cols() / kBlockCols));
+  row_words(row, words);
+  for (size_t c = 0; c < trits.size(); ++c) {
+    const uint32_t field = four_codes(words[c / kBlockCols], c % kBlockCols / 4);
+    trits[c] = static_cast<int8_t>(static_cast<int>(field >> (8 * (c % 4)) & 3) - 1);
+  }
+}
+
+void PackedTernary::row_words(int64_t row, std::span<uint32_t> words) const {
+  const std::byte* const group = codes_ + row / group_rows() * group_bytes();
+  const std::byte* const in_blocks = group + 4 * (row % kGroupRows) - units() * kUnitSaved;
+  const auto blocks = std::ssize(words);
+  int64_t block = 0;
+  switch (layout_) {
+    case TernaryLayout::kTight:
+      for (; block < units() * kUnitBlocks; block += kUnitBlocks) {
+        std::array<uint32_t, 5> lines{};
+        for (size_t v = 0; v < lines.size(); ++v) {
+          lines[v] = load_le<uint32_t>(group + block / kUnitBlocks * kUnitBytes +
+                                       static_cast<int64_t>(64 * v) + 4 * (row % kGroupRows));
+        }
+        std::ranges::copy(unit_words(lines), words.begin() + block);
+      }
+      [[fallthrough]];
+    case TernaryLayout::kBlocks:
+      for (; block < blocks; ++block)
+        words[static_cast<size_t>(block)] = load_le<uint32_t>(in_blocks + block * kBlockBytes);
+      break;
+    case TernaryLayout::kRows:
+      for (; block < blocks; ++block)
+        words[static_cast<size_t>(block)] = load_le<uint32_t>(codes_ + row * stride() + 4 * block);
+      break;
+    case TernaryLayout::kColumns: {
       const int64_t r = row % kLineRows;
-      return {c * stride() + row / kLineRows * kLineRows / 4 + r % 16 / 4 * 16 + r / 64 * 4 + r % 4,
-              r / 16 % 4};
+      const std::byte* const column =
+          codes_ + row / kLineRows * kLineRows / 4 + r % 16 / 4 * 16 + r / 64 * 4 + r % 4;
+      for (; block < blocks; ++block) {
+        uint32_t word = 0;
+        for (int c = 0; c < kBlockCols; ++c) {
+          const auto lines = static_cast<uint32_t>(column[(block * kBlockCols + c) * stride()]);
+          word |= (lines >> (2 * (r / 16 % 4)) & 3) << (8 * (c % 4) + 2 * (c / 4));
+        }
+        words[static_cast<size_t>(block)] = word;
+      }
+      break;
     }
-    const int64_t b = c / kBlockCols, s = c % kBlockCols / 4, j = c % 4;
-    if (layout_ == TernaryLayout::kRows) return {row * stride() + 4 * b + j, s};
-    return {row / kGroupRows * group_bytes() + b * kBlockBytes + 4 * (row % kGroupRows) + j, s};
-  };
-  for (int64_t c = 0; c < cols_; ++c) {
-    const auto [offset, field] = place(c);
-    trits[static_cast<size_t>(c)] = static_cast<int8_t>((data()[offset] >> (2 * field) & 3) - 1);
   }
 }
 

@@ -3,7 +3,6 @@
 #include "bitnet/core/error.h"
 
 #include <array>
-#include <cstring>
 #include <utility>
 
 #include <fmt/format.h>
@@ -15,57 +14,21 @@ constexpr uint32_t kZeroCodes = 0x55555555u;  // sixteen codes 1 = sixteen weigh
 constexpr int64_t kPairRows = TernaryTiles::kGroupRows / 2;
 constexpr int64_t kBlocksPerTile = TernaryTiles::kTileCols / PackedTernary::kBlockCols;
 
-/// One row of a PackedTernary as PackedTernary's words of sixteen columns, whatever its layout.
+/// One row of a PackedTernary as words of sixteen columns, whatever its layout.
 class RowWords {
  public:
   RowWords() = default;  ///< padding
   RowWords(const PackedTernary& part, int64_t row)
-      : layout_(part.layout()),
-        blocks_(part.padded_cols() / PackedTernary::kBlockCols),
-        stride_(part.stride()) {
-    const int64_t in_group = row % part.group_rows(), group = row / part.group_rows();
-    switch (layout_) {
-      case TernaryLayout::kBlocks:
-        first_ = part.data() + group * part.group_bytes() + 4 * in_group;
-        break;
-      case TernaryLayout::kRows:
-        first_ = part.data() + row * stride_;
-        break;
-      case TernaryLayout::kColumns:  // row 256 i + 64 u + 16 s + 4 l + j: byte 16 l + 4 u + j of line i,
-                                     // field s
-        first_ = part.data() + group * (PackedTernary::kLineRows / 4) + in_group % 16 / 4 * 16 +
-                 in_group / 64 * 4 + in_group % 4;
-        shift_ = static_cast<int>(2 * (in_group / 16 % 4));
-        break;
-    }
+      : words_(static_cast<size_t>(part.padded_cols() / PackedTernary::kBlockCols)) {
+    part.row_words(row, words_);
   }
 
   [[nodiscard]] uint32_t at(int64_t block) const {
-    if (block >= blocks_) return kZeroCodes;
-    if (layout_ == TernaryLayout::kColumns)
-      return gather(first_ + block * PackedTernary::kBlockCols * stride_);
-    const int64_t step =
-        layout_ == TernaryLayout::kRows ? int64_t{sizeof(uint32_t)} : PackedTernary::kBlockBytes;
-    uint32_t word = 0;
-    std::memcpy(&word, first_ + block * step, sizeof word);
-    return word;
+    return block < std::ssize(words_) ? words_[static_cast<size_t>(block)] : kZeroCodes;
   }
 
  private:
-  /// The codes of sixteen columns, stride_ bytes apart.
-  [[nodiscard]] uint32_t gather(const uint8_t* column) const {
-    uint32_t word = 0;
-    for (int c = 0; c < PackedTernary::kBlockCols; ++c, column += stride_) {
-      const auto code = static_cast<uint32_t>(*column >> shift_ & 3);
-      word |= code << (8 * (c % 4) + 2 * (c / 4));
-    }
-    return word;
-  }
-
-  TernaryLayout layout_ = TernaryLayout::kBlocks;
-  const uint8_t* first_ = nullptr;
-  int64_t blocks_ = 0, stride_ = 0;
-  int shift_ = 0;
+  std::vector<uint32_t> words_;
 };
 
 void check_parts(std::span<const PackedTernary* const> parts, TernaryTiles::Order order) {

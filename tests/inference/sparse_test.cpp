@@ -200,6 +200,38 @@ TEST(SparseModel, LogitsAreTheSameAsWithoutSkipping) {
   expect_same_logits(folder, testing::read_expected(folder).input_ids);
 }
 
+/// Few tokens, more than the kernels for t53x16 take, and kernels that know nothing of it.
+TEST(SparseModel, LogitsAreTheSameFromEitherLayout) {
+  const auto model = Model::load(testing::bundled_model());
+  EXPECT_EQ(model->layout(), TernaryLayout::kBlocks) << "a cache holds all of it";
+  const std::vector<int32_t> ids = eval_ids(*model, 40);
+  for (const bool sparse : {false, true}) {
+    LoadOptions options;
+    options.sparse = sparse;
+    options.layout = TernaryLayout::kTight;
+    const auto tight = Model::load(testing::bundled_model(), options);
+    EXPECT_EQ(tight->layout(), TernaryLayout::kTight);
+    EXPECT_LT(tight->weight_bytes(), model->weight_bytes());
+    Session plain(model);
+    const std::vector<float> expected = pieces(plain, ids);
+    for (const std::string_view isa : available_isas()) {
+      SessionOptions session_options;
+      session_options.isa = isa;
+      Session session(tight, session_options);
+      EXPECT_EQ(session.append_all_logits(ids), expected) << isa;
+      session.truncate(0);
+      if (isa == "scalar") continue;
+      EXPECT_EQ(pieces(session, ids), expected) << isa;
+    }
+  }
+}
+
+TEST(SparseModel, OnlyLayoutsOfWholeMatricesCanBeAskedFor) {
+  LoadOptions options;
+  options.layout = TernaryLayout::kRows;
+  EXPECT_THROW((void)Model::load(testing::bundled_model(), options), Error);
+}
+
 TEST(SparseModel, SiluModelsAreLeftAlone) {
   Session session(Model::load(testing::data_folder() / "reference/llama-packed"));
   (void)session.append(std::array{1, 2});

@@ -28,6 +28,11 @@ TEST(Select, TakesTheBestThatTheFeaturesAllow) {
   features.avx512_vnni = true;
   EXPECT_EQ(select(features, "").name, "avx512vnni");
   features.amx_int8 = true;
+  EXPECT_EQ(select(features, "").name, "avx512vnni") << "the AMX table needs VBMI too";
+  features.amx_int8 = false;
+  features.avx512_vbmi = true;
+  EXPECT_EQ(select(features, "").name, "avx512vbmi");
+  features.amx_int8 = true;
   EXPECT_EQ(select(features, "").name, "amx");
 #elif defined(__aarch64__)
   CpuFeatures features;
@@ -108,6 +113,8 @@ TEST(Select, MeasuresOnlyWhereFeaturesDoNotDecide) {
   EXPECT_TRUE(close_tables(features).empty());
   features.avx_vnni = true;
   EXPECT_EQ(close_tables(features).size(), 2);
+  features.avx512_vbmi = true;
+  EXPECT_EQ(close_tables(features).size(), 2);
   features.amx_int8 = true;
   EXPECT_TRUE(close_tables(features).empty()) << "tiles are far ahead where many tokens count";
 #endif
@@ -115,6 +122,21 @@ TEST(Select, MeasuresOnlyWhereFeaturesDoNotDecide) {
 
 TEST(Select, MeasuresEveryTable) {
   for (const KernelTable* table : all_runnable()) EXPECT_GT(measure_ternary(*table), 0) << table->name;
+}
+
+TEST(Select, TheTighterLayoutMustBeClearlyFaster) {
+  EXPECT_TRUE(tight_pays(1.0, 0.9));
+  EXPECT_FALSE(tight_pays(1.0, 0.97)) << "within the noise of the measurement";
+  EXPECT_FALSE(tight_pays(1.0, 1.2));
+}
+
+TEST(Select, MeasuresLayoutsOnceForEachNumberOfThreads) {
+  const auto one = measured_layouts({}, 1), again = measured_layouts({}, 1);
+  ASSERT_EQ(one.has_value(), again.has_value());
+  EXPECT_FALSE(measured_layouts("scalar", 1).has_value());
+  if (!one.has_value()) GTEST_SKIP() << "the kernels of this machine take one layout only";
+  EXPECT_GT(one->t2x16, 0);
+  EXPECT_EQ(one->t53x16, again->t53x16);
 }
 
 TEST(Select, AvailableIsasEndWithScalar) {

@@ -216,13 +216,14 @@ TEST_P(Sparse, LayoutsBecomeBlocks) {
     const Matrix matrix(rows, cols, random_trits(static_cast<uint32_t>(cols)));
     const PackedTernary blocks = matrix.packed(TernaryLayout::kBlocks);
     const auto check = [&](TernaryLayout layout, auto kernel, int64_t parts) {
+      if (kernel == nullptr) return;
       const PackedTernary packed = matrix.packed(layout);
       const GuardedWeights weights(packed);
-      GuardedArray<uint8_t> out(packed.bytes());
+      GuardedArray<uint8_t> out(std::max(packed.bytes(), blocks.bytes()));
       // Two calls, which must meet.
       for (const auto& [first, last] : {std::pair{int64_t{0}, parts / 3}, std::pair{parts / 3, parts}}) {
         kernel({.weights = weights.data(),
-                .stride = packed.stride(),
+                .stride = layout == TernaryLayout::kTight ? packed.group_bytes() : packed.stride(),
                 .padded_cols = packed.padded_cols(),
                 .first = first,
                 .last = last,
@@ -234,6 +235,7 @@ TEST_P(Sparse, LayoutsBecomeBlocks) {
           << to_string(layout) << " " << rows << "x" << cols;
     };
     check(TernaryLayout::kRows, table().rows_to_blocks, blocks.groups());
+    check(TernaryLayout::kTight, table().tight_to_blocks, blocks.groups());
     check(TernaryLayout::kColumns, table().columns_to_blocks, blocks.padded_cols() / 16);
     if (HasFatalFailure()) return;
   }

@@ -16,13 +16,16 @@ class TernaryProblem {
   using Trit = std::function<int(int64_t row, int64_t col)>;
   using Activation = std::function<int(int64_t token, int64_t col)>;
 
-  TernaryProblem(int64_t rows, int64_t cols, int64_t tokens, const Trit& trit, const Activation& activation)
-      : rows_(rows),
+  TernaryProblem(int64_t rows, int64_t cols, int64_t tokens, const Trit& trit, const Activation& activation,
+                 TernaryLayout layout = TernaryLayout::kBlocks)
+      : layout_(layout),
+        group_bytes_(PackedTernary(1, cols, layout).group_bytes()),
+        rows_(rows),
         cols_(cols),
         tokens_(tokens),
         padded_cols_(round_up(cols, 16)),
         q_stride_(round_up(cols, 64)),
-        weights_(round_up(rows, 16) * padded_cols_ / 4),
+        weights_(round_up(rows, 16) / 16 * group_bytes_),
         row_scale_(rows),
         q_((tokens - 1) * q_stride_ + padded_cols_),
         scale_(tokens),
@@ -44,23 +47,23 @@ class TernaryProblem {
     const int64_t y_stride = rows_ + 3;
     GuardedArray<float> y((tokens_ - 1) * y_stride + rows_);
     y.fill(kUntouched);
-    const int64_t group_bytes = padded_cols_ * 4;
     // The kernel sees no weight outside its range of groups.
-    GuardedArray<uint8_t> weights(last * group_bytes);
-    std::memcpy(weights.data(), weights_.data(), static_cast<size_t>(last * group_bytes));
-    table.ternary_matmul({.weights = weights.data(),
-                          .row_scale = row_scale_.data(),
-                          .rows = rows_,
-                          .padded_cols = padded_cols_,
-                          .first_group = first,
-                          .last_group = last,
-                          .tokens = tokens_,
-                          .q = q_.data(),
-                          .q_stride = q_stride_,
-                          .scale = scale_.data(),
-                          .sum = sum_.data(),
-                          .y = y.data(),
-                          .y_stride = y_stride});
+    GuardedArray<uint8_t> weights(last * group_bytes_);
+    std::memcpy(weights.data(), weights_.data(), static_cast<size_t>(last * group_bytes_));
+    const auto multiply = layout_ == TernaryLayout::kTight ? table.ternary_tight : table.ternary_matmul;
+    multiply({.weights = weights.data(),
+              .row_scale = row_scale_.data(),
+              .rows = rows_,
+              .padded_cols = padded_cols_,
+              .first_group = first,
+              .last_group = last,
+              .tokens = tokens_,
+              .q = q_.data(),
+              .q_stride = q_stride_,
+              .scale = scale_.data(),
+              .sum = sum_.data(),
+              .y = y.data(),
+              .y_stride = y_stride});
     for (int64_t i = 0; i < (tokens_ - 1) * y_stride + rows_; ++i) {
       const int64_t token = i / y_stride, row = i % y_stride;
       const bool written = row < rows_ && row >= 16 * first && row < 16 * last;
@@ -73,7 +76,7 @@ class TernaryProblem {
 
  private:
   void pack(const Trit& trit) {
-    PackedTernary packed(rows_, cols_);
+    PackedTernary packed(rows_, cols_, layout_);
     for (int64_t row = 0; row < rows_; ++row) {
       row_scale_[row] = 0.5f + 0.001f * static_cast<float>(row);
       for (int64_t c = 0; c < cols_; ++c)
@@ -97,7 +100,8 @@ class TernaryProblem {
     return static_cast<float>(sum) * (row_scale_[row] / scale_[token]);
   }
 
-  int64_t rows_, cols_, tokens_, padded_cols_, q_stride_;
+  TernaryLayout layout_;
+  int64_t group_bytes_, rows_, cols_, tokens_, padded_cols_, q_stride_;
   GuardedArray<uint8_t> weights_;
   GuardedArray<float> row_scale_;
   GuardedArray<int8_t> q_;
@@ -106,10 +110,15 @@ class TernaryProblem {
   std::vector<int8_t> trits_;
 };
 
-inline TernaryProblem random_ternary_problem(int64_t rows, int64_t cols, int64_t tokens) {
+inline TernaryProblem random_ternary_problem(int64_t rows, int64_t cols, int64_t tokens,
+                                             TernaryLayout layout = TernaryLayout::kBlocks) {
   Random random(static_cast<uint32_t>(rows * 10007 + cols * 101 + tokens));
-  return {rows, cols, tokens, [&](int64_t, int64_t) { return static_cast<int>(random() % 3) - 1; },
-          [&](int64_t, int64_t) { return static_cast<int>(random() % 256) - 128; }};
+  return {rows,
+          cols,
+          tokens,
+          [&](int64_t, int64_t) { return static_cast<int>(random() % 3) - 1; },
+          [&](int64_t, int64_t) { return static_cast<int>(random() % 256) - 128; },
+          layout};
 }
 
 }  // namespace bitnet::kernels

@@ -59,6 +59,20 @@ struct EmulatedTiles {
   static void unpack(const uint8_t* block, uint8_t* codes) {
     for (int i = 0; i < 256; ++i) codes[i] = static_cast<uint8_t>((block[i % 64] >> (2 * (i / 64))) & 3);
   }
+  static void unpack_unit(const uint8_t* unit, uint8_t* codes) {
+    for (int64_t row = 0; row < 16; ++row) {
+      for (int64_t col = 0; col < 96; ++col) {
+        const int64_t i = col / 12;
+        const auto line = [&](int64_t v) { return int{unit[64 * v + 4 * row + col % 4]}; };
+        const int index = i < 5    ? line(i) % 32
+                          : i == 5 ? line(0) / 32 * 4 + line(1) / 64
+                          : i == 6 ? line(2) / 32 * 4 + line(3) / 64
+                                   : line(3) / 32 % 2 * 16 + line(1) / 32 % 2 * 8 + line(4) / 32;
+        const int digits[] = {index % 3, index / 3 % 3, index / 9};
+        codes[col / 4 * 64 + 4 * row + col % 4] = static_cast<uint8_t>(digits[col % 12 / 4]);
+      }
+    }
+  }
   static void store_rows(const TernaryMatmulArgs& a, int64_t token, int64_t group, const int32_t* sums) {
     for (int64_t row = 16 * group; row < std::min<int64_t>(a.rows, 16 * group + 16); ++row)
       a.y[token * a.y_stride + row] =
@@ -70,13 +84,18 @@ KernelTable emulated_table() {
   KernelTable table = {};
   table.name = "amx, emulated";
   table.ternary_matmul = panel_matmul<amx::TilePanel<EmulatedTiles>>;
+  table.ternary_tight = panel_matmul<amx::TilePanel<EmulatedTiles>, true>;
   return table;
 }
 
-TEST(TilePanel, IsExactForEveryTailOfColumnsAndTokens) {
+class TilePanel : public testing::TestWithParam<TernaryLayout> {};
+INSTANTIATE_TEST_SUITE_P(Layouts, TilePanel, testing::Values(TernaryLayout::kBlocks, TernaryLayout::kTight),
+                         [](const auto& suite) { return std::string(to_string(suite.param)); });
+
+TEST_P(TilePanel, IsExactForEveryTailOfColumnsAndTokens) {
   for (int64_t cols = 1; cols <= 160; cols += 5) {
     for (const int64_t tokens : {1, 2, 15, 16, 17, 31, 32, 33, 50, 64}) {
-      random_ternary_problem(16 + cols % 40, cols, tokens).check(emulated_table());
+      random_ternary_problem(16 + cols % 40, cols, tokens, GetParam()).check(emulated_table());
       if (HasFatalFailure()) return;
     }
   }
@@ -84,25 +103,25 @@ TEST(TilePanel, IsExactForEveryTailOfColumnsAndTokens) {
 }
 
 /// Partial sums pass from slice to slice, and batches of tokens meet without gap or overlap.
-TEST(TilePanel, IsExactAcrossSlicesAndBatches) {
-  random_ternary_problem(33, 3000, 35).check(emulated_table());
-  random_ternary_problem(3, 13824, 130).check(emulated_table());
-  random_ternary_problem(3, 4112, 128).check(emulated_table());
-  random_ternary_problem(3, 64, 1100).check(emulated_table());
+TEST_P(TilePanel, IsExactAcrossSlicesAndBatches) {
+  random_ternary_problem(33, 3000, 35, GetParam()).check(emulated_table());
+  random_ternary_problem(3, 13824, 130, GetParam()).check(emulated_table());
+  random_ternary_problem(3, 4112, 128, GetParam()).check(emulated_table());
+  random_ternary_problem(3, 64, 1100, GetParam()).check(emulated_table());
 }
 
-TEST(TilePanel, WritesOnlyTheRowsOfItsGroups) {
-  const TernaryProblem problem = random_ternary_problem(70, 80, 18);
+TEST_P(TilePanel, WritesOnlyTheRowsOfItsGroups) {
+  const TernaryProblem problem = random_ternary_problem(70, 80, 18, GetParam());
   for (int64_t first = 0; first < 5; ++first) {
     for (int64_t last = first; last <= 5; ++last) problem.check(emulated_table(), first, last);
   }
 }
 
-TEST(TilePanel, IsExactUpToTheBoundOnColumns) {
+TEST_P(TilePanel, IsExactUpToTheBoundOnColumns) {
   for (const int value : {127, -128}) {
     TernaryProblem(
         1, (int64_t{1} << 18) - 16, 2, [](int64_t, int64_t) { return 1; },
-        [value](int64_t, int64_t) { return value; })
+        [value](int64_t, int64_t) { return value; }, GetParam())
         .check(emulated_table());
   }
 }

@@ -20,7 +20,8 @@ std::vector<int8_t> random_trits(int64_t count, uint32_t seed = 7) {
   return trits;
 }
 
-constexpr std::array kLayouts = {TernaryLayout::kBlocks, TernaryLayout::kRows, TernaryLayout::kColumns};
+constexpr std::array kLayouts = {TernaryLayout::kBlocks, TernaryLayout::kRows, TernaryLayout::kColumns,
+                                 TernaryLayout::kTight};
 
 PackedTernary pack(int64_t rows, int64_t cols, const std::vector<int8_t>& trits,
                    TernaryLayout layout = TernaryLayout::kBlocks) {
@@ -122,6 +123,36 @@ TEST(PackedTernary, ColumnsLieWhereTheContractSays) {
               << row << "," << col;
         }
       }
+    }
+  }
+}
+
+TEST(PackedTernary, UnitsLieWhereTheContractSays) {
+  const int64_t rows = 20, cols = 230;  // two units and three blocks
+  const std::vector<int8_t> trits = random_trits(rows * cols);
+  const PackedTernary packed = pack(rows, cols, trits, TernaryLayout::kTight);
+  ASSERT_EQ(packed.group_bytes(), 2 * 320 + 3 * 64);
+  ASSERT_EQ(packed.bytes(), 2 * packed.group_bytes());
+  for (int64_t row = 0; row < 32; ++row) {
+    const uint8_t* const group = packed.data() + row / 16 * packed.group_bytes();
+    const auto code = [&](int64_t col) { return expected_code(rows, cols, trits, row, col); };
+    for (int64_t u = 0; u < 2; ++u) {
+      for (int64_t j = 0; j < 4; ++j) {
+        int index[8];
+        for (int64_t i = 0; i < 8; ++i) {
+          const int64_t c = 96 * u + 12 * i + j;
+          index[i] = code(c) + 3 * code(c + 4) + 9 * code(c + 8);
+        }
+        const int above[5] = {index[5] >> 2, (index[7] >> 3 & 1) | (index[5] & 3) << 1, index[6] >> 2,
+                              index[7] >> 4 | (index[6] & 3) << 1, index[7] & 7};
+        for (int64_t v = 0; v < 5; ++v)
+          ASSERT_EQ(group[320 * u + 64 * v + 4 * (row % 16) + j], index[v] | above[v] << 5)
+              << row << "," << v;
+      }
+    }
+    for (int64_t col = 192; col < 240; ++col) {
+      const int byte = group[640 + (col - 192) / 16 * 64 + 4 * (row % 16) + col % 4];
+      ASSERT_EQ(byte >> (2 * (col % 16 / 4)) & 3, code(col)) << row << "," << col;
     }
   }
 }

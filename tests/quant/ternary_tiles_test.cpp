@@ -78,7 +78,8 @@ TEST(TernaryTiles, PairsAlternateByEight) {
 }
 
 TEST(TernaryTiles, EveryLayoutOfThePartsGivesTheSameRows) {
-  for (const TernaryLayout layout : {TernaryLayout::kBlocks, TernaryLayout::kRows, TernaryLayout::kColumns}) {
+  for (const TernaryLayout layout :
+       {TernaryLayout::kBlocks, TernaryLayout::kRows, TernaryLayout::kColumns, TernaryLayout::kTight}) {
     SCOPED_TRACE(to_string(layout));
     const PackedTernary part = random_matrix(530, 200, 9, layout);
     const TernaryTiles tiles({&part}, TernaryTiles::Order::kStacked);

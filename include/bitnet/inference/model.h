@@ -2,6 +2,7 @@
 
 #include "bitnet/core/dtype.h"
 #include "bitnet/model/config.h"
+#include "bitnet/quant/packed_ternary.h"
 #include "bitnet/tokenizer/chat_template.h"
 #include "bitnet/tokenizer/tokenizer.h"
 
@@ -22,6 +23,11 @@ struct LoadOptions {
   /// Models with squared ReLU: lay the feed-forward weights out so that what is multiplied by zero can be
   /// left out. Results are the same bits without; this is for comparison.
   bool sparse = true;
+  /// How matrices that are multiplied as wholes lie: kBlocks or kTight (quant/packed_ternary.h). Results are
+  /// the same bits. Without: kTight where measured_layouts() of these threads finds it faster and the model
+  /// is too large for a cache.
+  std::optional<TernaryLayout> layout;
+  std::string isa;  ///< kernels of the sessions to come (SessionOptions::isa), for that choice
   /// Lay out a copy of the output head in six bits, in which append_top() finds the candidates. Without it,
   /// every logit is computed from the file's head: the same tokens, slower, from less memory.
   bool head_copy = true;
@@ -36,7 +42,8 @@ struct LoadOptions {
 /// Immutable and shareable: any number of Sessions on any threads may use it at once.
 class Model {
  public:
-  /// A .gguf file or Hugging Face folder. Throws as Checkpoint::open does.
+  /// A .gguf file or Hugging Face folder. Throws as Checkpoint::open does, and kInvalidArgument on a layout
+  /// other than the two.
   static std::shared_ptr<const Model> load(const std::filesystem::path& path,
                                            const LoadOptions& options = {});
   ~Model();
@@ -54,6 +61,8 @@ class Model {
   [[nodiscard]] int64_t weight_bytes() const;
   /// Bytes of weights that one decoded token reads: all linear layers, and the head as append_top() scans it.
   [[nodiscard]] int64_t decode_bytes() const;
+  /// How the matrices that are multiplied as wholes lie.
+  [[nodiscard]] TernaryLayout layout() const;
   /// Element type of the head's matrix.
   [[nodiscard]] DType head_type() const;
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,5 +34,16 @@ struct MeasuredIsa {
 /// What an unforced choice rests on where features do not decide, measured once in a process; otherwise
 /// empty.
 [[nodiscard]] std::vector<MeasuredIsa> measured_isas();
+
+/// How a matrix that is multiplied as a whole lies in memory: in two bits a weight, or in 1.67, which cost a
+/// lookup more (quant/packed_ternary.h).
+struct MeasuredLayouts {
+  double t2x16, t53x16;  ///< seconds of one token's products with 256 million weights in memory
+  bool t53x16_pays;
+};
+/// What an unforced choice of layout rests on: both measured with so many threads (0: all available), once in
+/// a process for each number. Nothing where the kernels (chosen_isa()) take one layout only.
+[[nodiscard]] std::optional<MeasuredLayouts> measured_layouts(std::string_view forced_isa = {},
+                                                              int threads = 0);
 
 }  // namespace bitnet

@@ -9,8 +9,8 @@
 
 namespace bitnet {
 
-/// How a PackedTernary lies in memory. All hold 2 bits a weight, code = trit + 1, four codes a byte, and pad
-/// rows and columns with code 1 (weight 0). Columns are padded to multiples of 16.
+/// How a PackedTernary lies in memory. Codes are trit + 1; rows and columns are padded with code 1 (weight
+/// 0), columns to multiples of 16. All but kTight hold 2 bits a weight, four codes a byte.
 enum class TernaryLayout {
   /// "t2x16", for products with whole matrices. Rows are taken in groups of 16, columns in blocks of 16. A
   /// block is 64 bytes: byte 4*r + j holds, in bits 2s and 2s+1 (s = 0..3), code(row 16g + r, column 16b + 4s
@@ -28,6 +28,14 @@ enum class TernaryLayout {
   /// + 16 s + 4 l + j (u, s, l, j = 0..3). Interleaving the lines of four columns byte by byte, as vectors of
   /// 16-byte lanes do, and masking with 0x03 << 2s then leaves 16 consecutive rows x 4 columns.
   kColumns,
+  /// "t53x16", as kBlocks in fewer bytes: three codes in five bits, where a group's columns fill units of 96;
+  /// what is left of them lies behind the units in blocks of kBlocks. A unit is 5 lines of 64 bytes. With
+  ///   I_i = code(c) + 3 code(c + 4) + 9 code(c + 8), c = 96 u + 12 i + j, i = 0..7
+  /// of row 16g + r, byte 4r + j of line v holds I_v in its lower five bits and above them, from bit 5 on:
+  ///   v = 0: bits 2..4 of I_5; v = 1: bit 3 of I_7, bits 0..1 of I_5; v = 2: bits 2..4 of I_6;
+  ///   v = 3: bit 4 of I_7, bits 0..1 of I_6; v = 4: bits 0..2 of I_7
+  /// so that five of the eight are found as they lie by a lookup that heeds five bits of a byte.
+  kTight,
 };
 [[nodiscard]] std::string_view to_string(TernaryLayout layout);
 
@@ -38,6 +46,8 @@ class PackedTernary {
   static constexpr int kBlockCols = 16;
   static constexpr int kBlockBytes = 64;
   static constexpr int kLineRows = 256;  ///< rows of a line of kColumns
+  static constexpr int kUnitCols = 96;   ///< columns of a unit of kTight
+  static constexpr int kUnitBytes = 320;
 
   PackedTernary() = default;
   /// The part of memory that a group fills is unspecified until its set_group(); it is not touched before.
@@ -55,7 +65,9 @@ class PackedTernary {
   }
   [[nodiscard]] int64_t groups() const { return (rows_ + group_rows() - 1) / group_rows(); }
   [[nodiscard]] int64_t padded_cols() const { return (cols_ + kBlockCols - 1) / kBlockCols * kBlockCols; }
-  [[nodiscard]] int64_t group_bytes() const { return padded_cols() * group_rows() / 4; }
+  [[nodiscard]] int64_t group_bytes() const {
+    return padded_cols() * group_rows() / 4 - units() * kUnitSaved;
+  }
   [[nodiscard]] int64_t bytes() const { return groups() * group_bytes(); }
   /// Distance of two rows in kRows, of two columns in kColumns.
   [[nodiscard]] int64_t stride() const {
@@ -71,8 +83,17 @@ class PackedTernary {
   void set_group(int64_t group, std::span<const int8_t> trits, std::span<const float> scales);
   /// Reference decode of one row.
   void get_row(int64_t row, std::span<int8_t> trits) const;
+  /// The codes of one row, padding included, a word for each 16 columns: byte j holds in bits 2s and 2s+1 the
+  /// code of column 16b + 4s + j, as in kBlocks. Checks nothing; words is [padded_cols() / 16].
+  void row_words(int64_t row, std::span<uint32_t> words) const;
 
  private:
+  static constexpr int kUnitSaved = kUnitCols * kGroupRows / 4 - kUnitBytes;
+  /// Of a group, if the layout has units.
+  [[nodiscard]] int64_t units() const {
+    return layout_ == TernaryLayout::kTight ? padded_cols() / kUnitCols : 0;
+  }
+
   int64_t rows_ = 0, cols_ = 0;
   TernaryLayout layout_ = TernaryLayout::kBlocks;
   AlignedBuffer buffer_;  ///< empty with an arena

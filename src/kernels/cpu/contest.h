@@ -1,5 +1,6 @@
 #pragma once
 
+#include "bitnet/core/thread_pool.h"
 #include "bitnet/kernels/cpu.h"
 #include "kernels/kernel_table.h"
 
@@ -24,5 +25,12 @@ struct Contender {
 /// The choice as a pure function of what was measured: the first, unless another takes less than 0.9 of its
 /// time (such short measurements vary by a few percent), and then the fastest. `contenders` is not empty.
 [[nodiscard]] const KernelTable& fastest(const std::vector<Contender>& contenders);
+
+/// The shortest times of one token's products on all threads of the pool with 256 million weights in memory,
+/// as t2x16 and as t53x16; the table has kernels for both. Some 30 ms, most of them for the 64 MiB.
+[[nodiscard]] MeasuredLayouts measure_layouts(const KernelTable& table, ThreadPool& pool);
+
+/// Whether t53x16 is clearly faster for one token; it is a little slower for 4 to 16.
+[[nodiscard]] bool tight_pays(double blocks_seconds, double tight_seconds);
 
 }  // namespace bitnet::kernels

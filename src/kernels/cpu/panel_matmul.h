@@ -12,10 +12,12 @@
 //   kUnitCols                    codes are padded with zeros to a multiple of it (a multiple of 16)
 //   kBatchTokens, kBatchBytes    the most tokens of a batch, and bytes of their activations
 //   unpack(block, codes)         256 codes of a 64-byte block (quant/packed_ternary.h), in the order it likes
+//   unpack_unit(unit, codes)     1536 codes of a 320-byte unit of t53x16, as those of six blocks; kTight only
 //   multiply(product)            of PanelProduct below
 //   store_rows(args, token, group, sums)   y of a group's 16 rows from sums of code * q
 //   release()                    called at the end
 
+#include "kernels/cpu/tight_units.h"
 #include "kernels/kernel_table.h"
 
 #include <cstdint>
@@ -40,26 +42,36 @@ struct PanelScratch {
   alignas(64) int32_t sums[P::kBatchTokens][P::kPanelGroups * 16];
 };
 
-// Unpacks columns [first, first + cols) of a group.
-template <class P>
+// Unpacks columns [first, first + cols) of a group; kTight: units until they end, then blocks.
+template <class P, bool kTight>
 void unpack_slice(const TernaryMatmulArgs& a, int64_t group, int64_t first, int64_t cols, uint8_t* codes) {
-  const uint8_t* block = a.weights + (group * a.padded_cols + first) * 4;
-  int64_t col = 0;
-  for (; col < cols; col += 16, block += 64, codes += 256) P::unpack(block, codes);
-  for (; col % P::kUnitCols != 0; col += 16, codes += 256) __builtin_memset(codes, 0, 256);
+  const int64_t units = kTight ? tight_units(a) : 0, unit_cols = units * kTightUnitCols;
+  const uint8_t* base = a.weights + group * (kTight ? tight_group_bytes(a) : 4 * a.padded_cols);
+  const int64_t last = first + cols;
+  int64_t col = first;
+  if constexpr (kTight) {
+    for (; col < last && col < unit_cols; col += kTightUnitCols, codes += 16 * kTightUnitCols)
+      P::unpack_unit(base + col / kTightUnitCols * kTightUnitBytes, codes);
+  }
+  const uint8_t* blocks = base + units * kTightUnitBytes - 4 * unit_cols;
+  for (; col < last; col += 16, codes += 256) P::unpack(blocks + 4 * col, codes);
+  for (; (col - first) % P::kUnitCols != 0; col += 16, codes += 256) __builtin_memset(codes, 0, 256);
 }
 
 // Groups [group, group + groups) and tokens [token, token + count), in slices of nearly equal size.
-template <class P>
+template <class P, bool kTight>
 void multiply_panel(const TernaryMatmulArgs& a, int64_t token, int64_t count, int64_t group, int64_t groups,
                     PanelScratch<P>& scratch) {
-  const int64_t units = (a.padded_cols + P::kUnitCols - 1) / P::kUnitCols;
-  const int64_t slice_cols = P::slice_cols(count);
-  const int64_t slices = (a.padded_cols + slice_cols - 1) / slice_cols;
+  // Slices begin where a unit does.
+  constexpr int64_t kStep = kTight ? P::kUnitCols / 32 * kTightUnitCols : P::kUnitCols;
+  static_assert(kStep % P::kUnitCols == 0);
+  const int64_t steps = (a.padded_cols + kStep - 1) / kStep;
+  const int64_t slice_steps = P::slice_cols(count) / kStep;
+  const int64_t slices = (steps + slice_steps - 1) / slice_steps;
   for (int64_t i = 0; i < slices; ++i) {
-    const int64_t first = units * i / slices * P::kUnitCols, end = units * (i + 1) / slices * P::kUnitCols;
+    const int64_t first = steps * i / slices * kStep, end = steps * (i + 1) / slices * kStep;
     const int64_t cols = (end < a.padded_cols ? end : a.padded_cols) - first;
-    for (int64_t g = 0; g < groups; ++g) unpack_slice<P>(a, group + g, first, cols, scratch.codes[g]);
+    for (int64_t g = 0; g < groups; ++g) unpack_slice<P, kTight>(a, group + g, first, cols, scratch.codes[g]);
     P::multiply({.q = a.q + token * a.q_stride + first,
                  .q_stride = a.q_stride,
                  .tokens = count,
@@ -77,7 +89,7 @@ void multiply_panel(const TernaryMatmulArgs& a, int64_t token, int64_t count, in
 }
 
 // Batches of nearly equal size, each a multiple of 32 tokens except the last.
-template <class P>
+template <class P, bool kTight = false>
 void panel_matmul(const TernaryMatmulArgs& a) {
   constexpr int64_t kUnit = 32;
   PanelScratch<P> scratch;
@@ -90,7 +102,8 @@ void panel_matmul(const TernaryMatmulArgs& a) {
     const int64_t count = a.tokens - token < step ? a.tokens - token : step;
     for (int64_t group = a.first_group; group < a.last_group; group += P::kPanelGroups) {
       const int64_t left = a.last_group - group;
-      multiply_panel<P>(a, token, count, group, left < P::kPanelGroups ? left : P::kPanelGroups, scratch);
+      multiply_panel<P, kTight>(a, token, count, group, left < P::kPanelGroups ? left : P::kPanelGroups,
+                                scratch);
     }
   }
   P::release();

@@ -5,8 +5,11 @@
 #include "kernels/cpu/tables.h"
 
 #include <cstdlib>
+#include <map>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -22,7 +25,8 @@ struct Candidate {
 // Every table of this build, best first.
 constexpr Candidate kCandidates[] = {
 #if defined(__x86_64__)
-    {&amx::kTable, [](const CpuFeatures& f) { return f.amx_int8 && f.avx512_vnni; }},
+    {&amx::kTable, [](const CpuFeatures& f) { return f.amx_int8 && f.avx512_vnni && f.avx512_vbmi; }},
+    {&avx512vnni::kVbmiTable, [](const CpuFeatures& f) { return f.avx512_vnni && f.avx512_vbmi; }},
     {&avx512vnni::kTable, [](const CpuFeatures& f) { return f.avx512_vnni; }},
     {&avxvnni::kTable, [](const CpuFeatures& f) { return f.avx_vnni; }},
     {&avx2::kTable, [](const CpuFeatures& f) { return f.avx2; }},
@@ -119,6 +123,20 @@ std::vector<MeasuredIsa> measured_isas() {
   for (const kernels::Contender& contender : kernels::contenders_of_this_machine())
     isas.push_back({contender.table->name, contender.seconds});
   return isas;
+}
+
+std::optional<MeasuredLayouts> measured_layouts(std::string_view forced_isa, int threads) {
+  const kernels::KernelTable& table = kernels::select_kernels(forced_isa);
+  // The scalar table's is the definition, not a fast way.
+  if (table.ternary_tight == nullptr || table.name == "scalar") return std::nullopt;
+  static std::mutex mutex;
+  static std::map<std::pair<const kernels::KernelTable*, int>, MeasuredLayouts> measured;
+  const std::scoped_lock lock(mutex);
+  ThreadPool pool(threads);
+  const auto key = std::pair(&table, pool.size());
+  const auto known = measured.find(key);
+  if (known != measured.end()) return known->second;
+  return measured.emplace(key, kernels::measure_layouts(table, pool)).first->second;
 }
 
 }  // namespace bitnet

@@ -16,7 +16,7 @@ namespace avxvnni {
 extern const KernelTable kTable;
 }
 namespace avx512vnni {
-extern const KernelTable kTable;
+extern const KernelTable kTable, kVbmiTable;
 }
 namespace amx {
 extern const KernelTable kTable;

@@ -117,10 +117,24 @@ void unpacked_tile(const TernaryMatmulArgs& a, int64_t token, int64_t vector) {
   }
 }
 
-// The tiles of kVectors vectors by their number of tokens: masked ones as long as their accumulators fit.
-template <class V, int kVectors>
+// Tiles of t2x16 over V: masked ones as long as their accumulators fit. A layout L of tiles provides Vector
+// and tile<kTokens, kVectors>.
+template <class V>
+struct BlockTiles {
+  using Vector = V;
+  template <int kTokens, int kVectors>
+  static void tile(const TernaryMatmulArgs& a, int64_t token, int64_t vector) {
+    if constexpr (4 * kTokens * kVectors <= V::kMaskedAccumulators)
+      masked_tile<V, kTokens, kVectors>(a, token, vector);
+    else
+      unpacked_tile<V, kTokens, kVectors>(a, token, vector);
+  }
+};
+
+// The tiles of one or two vectors by their number of tokens.
+template <class L, int kVectors>
 struct VnniTiles {
-  static constexpr int kMostTokens = V::kAccumulators / kVectors;
+  static constexpr int kMostTokens = L::Vector::kAccumulators / 2;
   using Tile = void (*)(const TernaryMatmulArgs&, int64_t token, int64_t vector);
   Tile of_tokens[kMostTokens + 1] = {};
 
@@ -130,20 +144,18 @@ struct VnniTiles {
   template <int kTokens>
   constexpr void fill() {
     if constexpr (kTokens > 0) {
-      if constexpr (4 * kTokens * kVectors <= V::kMaskedAccumulators)
-        of_tokens[kTokens] = masked_tile<V, kTokens, kVectors>;
-      else
-        of_tokens[kTokens] = unpacked_tile<V, kTokens, kVectors>;
+      of_tokens[kTokens] = L::template tile<kTokens, kVectors>;
       fill<kTokens - 1>();
     }
   }
 };
 
 // All vectors of the groups for tokens [token, token + count), in tiles of nearly equal numbers of tokens.
-template <class V, int kVectors>
+template <class L, int kVectors>
 void multiply_tokens(const TernaryMatmulArgs& a, int64_t token, int64_t count) {
-  static constexpr VnniTiles<V, kVectors> kTiles;
-  static constexpr VnniTiles<V, 1> kSingles;
+  using V = typename L::Vector;
+  static constexpr VnniTiles<L, kVectors> kTiles;
+  static constexpr VnniTiles<L, 1> kSingles;
   const int64_t tiles = (count + kTiles.kMostTokens - 1) / kTiles.kMostTokens;
   const int64_t last = a.last_group * kVectorsPerGroup<V>;
   for (int64_t vector = a.first_group * kVectorsPerGroup<V>; vector < last; vector += kVectors) {
@@ -158,13 +170,13 @@ void multiply_tokens(const TernaryMatmulArgs& a, int64_t token, int64_t count) {
 // Any number of tokens, kVectors vectors at a time. Activations are read once per tile of rows: a batch of
 // tokens is what an L2 cache holds easily (kernels_benchmark, ternary/*/tokens:512: no difference between 1/4
 // and 1 MiB).
-template <class V, int kVectors>
+template <class L, int kVectors>
 void multiply_batches(const TernaryMatmulArgs& a) {
-  constexpr int64_t kActivationBytes = 1 << 18, kMost = VnniTiles<V, kVectors>::kMostTokens;
+  constexpr int64_t kActivationBytes = 1 << 18, kMost = VnniTiles<L, kVectors>::kMostTokens;
   int64_t step = kActivationBytes / a.padded_cols / kMost * kMost;
   if (step < kMost) step = kMost;
   for (int64_t token = 0; token < a.tokens; token += step)
-    multiply_tokens<V, kVectors>(a, token, a.tokens - token < step ? a.tokens - token : step);
+    multiply_tokens<L, kVectors>(a, token, a.tokens - token < step ? a.tokens - token : step);
 }
 
 }  // namespace bitnet::kernels

@@ -7,6 +7,7 @@
 #include "kernels/cpu/avx512vnni/scan.h"
 #include "kernels/cpu/avx512vnni/sparse.h"
 #include "kernels/cpu/avx512vnni/ternary_matmul.h"
+#include "kernels/cpu/avx512vnni/tight.h"
 #include "kernels/cpu/float_table.h"
 #include "kernels/cpu/scan_kernels.h"
 #include "kernels/cpu/tables.h"
@@ -24,11 +25,21 @@ void ternary_matmul(const TernaryMatmulArgs& a) {
     panel_matmul<TilePanel<AmxTiles>>(a);
 }
 
+void ternary_tight(const TernaryMatmulArgs& a) {
+  if (a.tokens < kLeastTokens)
+    avx512vnni::ternary_tight(a);
+  else
+    panel_matmul<TilePanel<AmxTiles>, true>(a);
+}
+
 }  // namespace
 
 constinit const KernelTable kTable = [] {
   KernelTable table = float_table<avx512vnni::F32x16>("amx");
   table.ternary_matmul = ternary_matmul;
+  table.ternary_tight = ternary_tight;
+  table.tight_to_blocks = avx512vnni::tight_to_blocks;
+  table.tight_tokens = INT64_MAX;
   table.batch_gain =
       5.0f;  // 3.8 to 6.7 (bitnet bench -p 128,512, with and without --no-sparse, 1 to 16 threads)
   avx512vnni::add_sparse_kernels(table);

@@ -9,6 +9,7 @@
 //   release()               ends the use of the unit
 //   zero<C>(), load<T>(p, stride), store<C>(p, stride), multiply<C, A, B>()
 //   unpack(block, codes)    4 x 64 bytes: the codes of columns 4s .. 4s + 3, s = 0..3
+//   unpack_unit(unit, codes)   24 x 64 bytes of a t53x16 unit, likewise
 //   store_rows              see panel_matmul.h
 
 #include "kernels/cpu/panel_matmul.h"

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/amx/tile_panel.h"
 #include "kernels/cpu/avx512vnni/ternary_matmul.h"
+#include "kernels/cpu/avx512vnni/tight.h"
 #include "kernels/kernel_table.h"
 
 #include <cstdint>
@@ -56,6 +57,14 @@ struct AmxTiles {
     const __m512i packed = _mm512_loadu_si512(block), three = _mm512_set1_epi8(3);
     BITNET_UNROLL for (int s = 0; s < 4; ++s)
         _mm512_store_si512(codes + 64 * s, _mm512_and_si512(_mm512_srli_epi16(packed, 2 * s), three));
+  }
+  BITNET_VBMI static void unpack_unit(const uint8_t* unit, uint8_t* codes) {
+    __m512i index[8];
+    avx512vnni::tight_indices(unit, index);
+    BITNET_UNROLL for (int i = 0; i < 8; ++i) {
+      BITNET_UNROLL for (int k = 0; k < 3; ++k)
+          _mm512_store_si512(codes + 64 * (3 * i + k), avx512vnni::tight_code(index[i], k));
+    }
   }
   static void store_rows(const TernaryMatmulArgs& a, int64_t token, int64_t group, const int32_t* sums) {
     avx512vnni::Int32x16::store_rows(a, token, 16 * group, _mm512_loadu_si512(sums));

@@ -55,12 +55,17 @@ struct Int32x16 {
 // Few tokens wait for memory, which comes fastest as one stream: one group at a time. More wait for the
 // products, and two groups at a time let one broadcast of activations serve two of them (kernels_benchmark,
 // ternary/*).
-void ternary_matmul(const TernaryMatmulArgs& a) {
+template <class Tiles>
+void multiply(const TernaryMatmulArgs& a) {
   constexpr int64_t kMostOfOneStream = 3;
   if (a.tokens <= kMostOfOneStream)
-    multiply_tokens<Int32x16, 1>(a, 0, a.tokens);
+    multiply_tokens<Tiles, 1>(a, 0, a.tokens);
   else
-    multiply_batches<Int32x16, 2>(a);
+    multiply_batches<Tiles, 2>(a);
+}
+
+inline void ternary_matmul(const TernaryMatmulArgs& a) {
+  multiply<BlockTiles<Int32x16>>(a);
 }
 
 }  // namespace

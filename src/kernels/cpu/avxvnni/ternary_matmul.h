@@ -42,11 +42,11 @@ struct Int32x8 {
 // Whole groups, except for two tokens: their masked accumulators fill the registers with half a group.
 template <class Dot>
 void ternary_matmul(const TernaryMatmulArgs& a) {
-  using V = Int32x8<Dot>;
+  using Tiles = BlockTiles<Int32x8<Dot>>;
   if (a.tokens == 2)
-    multiply_tokens<V, 1>(a, 0, a.tokens);
+    multiply_tokens<Tiles, 1>(a, 0, a.tokens);
   else
-    multiply_batches<V, 2>(a);
+    multiply_batches<Tiles, 2>(a);
 }
 
 }  // namespace
