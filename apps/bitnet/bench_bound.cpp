@@ -99,6 +99,10 @@ Json measure_cuda_kernel_rows(const Model& model, const BenchOptions& options, c
     const double int8 = speed.operations / speed.seconds / bound.int8_operations_per_second;
     rows.back()["bound"] = {{"by", read >= int8 ? "read" : "int8"}, {"share", std::max(read, int8)}};
   }
+  if (device.find(',') != std::string::npos) {
+    for (const KernelSpeed& speed : measure_cuda_exchanges(shapes_of(model, options), device))
+      rows.push_back(describe_kernel(speed, 1));
+  }
   rows.push_back(describe_kernel({.kernel = "cuda read",
                                   .shape = "1 GiB",
                                   .seconds = 0x1p30 / bound.read_bytes_per_second,

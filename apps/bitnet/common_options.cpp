@@ -77,9 +77,10 @@ void add_weight_options(Command command, CommonOptions& common) {
 
 void add_device_option(Command command, CommonOptions& common) {
   command
-      .add_option(
-          "--device", common.device,
-          "Where to compute: cpu, cuda, cuda:N, or auto: the first GPU if it can, unless --isa is given")
+      .add_option("--device", common.device,
+                  "Where to compute: cpu, cuda, cuda:N, cuda:N,M,... (several GPUs share the model), or "
+                  "auto: the first "
+                  "GPU if it can, unless --isa is given")
       .type_name("NAME")
       .show_default();
 }

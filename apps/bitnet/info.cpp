@@ -90,9 +90,17 @@ Json gpus_to_json(const CudaDevices& found) {
                     {"compute_capability", fmt::format("{}.{}", gpu.compute_major, gpu.compute_minor)},
                     {"multiprocessors", gpu.multiprocessors},
                     {"total_bytes", gpu.total_bytes},
-                    {"l2_bytes", gpu.l2_bytes}});
+                    {"l2_bytes", gpu.l2_bytes},
+                    {"reaches", gpu.reaches}});
   }
   return gpus;
+}
+
+/// Whose memory the GPU can read and write, where there are others.
+std::string describe_reach(const CudaDevice& gpu, size_t gpus) {
+  if (gpus == 1) return {};
+  if (gpu.reaches.empty()) return "; reaches no other GPU";
+  return fmt::format("; reaches cuda:{}", fmt::join(gpu.reaches, ", cuda:"));
 }
 
 /// A line for each GPU, or one that says why there is none.
@@ -100,9 +108,9 @@ std::string describe_gpus(const CudaDevices& found) {
   if (found.devices.empty()) return fmt::format("gpu        none: {}\n", found.reason);
   std::string text;
   for (const CudaDevice& gpu : found.devices) {
-    text += fmt::format("gpu        cuda:{}: {}, compute capability {}.{}, {}\n", gpu.index,
+    text += fmt::format("gpu        cuda:{}: {}, compute capability {}.{}, {}{}\n", gpu.index,
                         escape_controls(gpu.name), gpu.compute_major, gpu.compute_minor,
-                        format_bytes(gpu.total_bytes));
+                        format_bytes(gpu.total_bytes), describe_reach(gpu, found.devices.size()));
   }
   return text;
 }

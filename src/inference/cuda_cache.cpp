@@ -80,15 +80,17 @@ int64_t kv_row(const ModelConfig& config) {
   return config.num_kv_heads * kv_head_stride(config.head_dim);
 }
 
-CudaCache::CudaCache(const Model::Impl& model, int device, int64_t context, DType kv_type,
+CudaCache::CudaCache(const Model::Impl& model, const CudaModel& weights, int64_t context, DType kv_type,
                      std::shared_ptr<PagePool> pool)
     : model_(model),
-      device_((table().use_device(device), device)),
+      config_(weights.config),
+      first_head_(weights.rows.kv_heads.begin),
+      device_((table().use_device(weights.device), weights.device)),
       context_(context),
       positions_(positions_of(context, kv_type)),
       kv_type_(kv_type),
       pool_(std::move(pool)),
-      keys_(pool_, cache_bytes(model.checkpoint.config(), positions_, kv_type)),
+      keys_(pool_, cache_bytes(config_, positions_, kv_type)),
       values_(pool_, keys_.bytes()) {}
 
 void CudaCache::reserve(int64_t positions) {
@@ -96,7 +98,7 @@ void CudaCache::reserve(int64_t positions) {
   // Kernels may read a chunk to its end.
   constexpr int64_t kChunk = kernels::kAttentionChunk;
   const int64_t wanted = std::min((positions + kChunk - 1) / kChunk * kChunk, positions_);
-  const ModelConfig& config = model_.checkpoint.config();
+  const ModelConfig& config = config_;
   const int64_t row = kv_row(config) * dtype_info(kv_type_).block_bytes, layer_bytes = positions_ * row;
   table().use_device(device_);
   std::vector<size_t> key_pages, value_pages;
@@ -125,15 +127,14 @@ void CudaCache::reserve(int64_t positions) {
 }
 
 KvLayer CudaCache::layer(int64_t index) const {
-  const auto offset = static_cast<size_t>(index * context_ * kv_row(model_.checkpoint.config()) *
-                                          dtype_info(kv_type_).block_bytes);
+  const auto offset =
+      static_cast<size_t>(index * context_ * kv_row(config_) * dtype_info(kv_type_).block_bytes);
   return {
       .keys = keys_.as<std::byte>() + offset, .values = values_.as<std::byte>() + offset, .dtype = kv_type_};
 }
 
-void CudaCache::exchange_layer(KvCache& host, int64_t layer, int64_t count, bool to_host,
-                               Stream stream) const {
-  const ModelConfig& config = model_.checkpoint.config();
+void CudaCache::copy_layer(KvCache& host, int64_t layer, int64_t count, bool to_host, Stream stream) const {
+  const ModelConfig& config = config_;
   const bool i8 = kv_type_ == DType::kI8;
   const int64_t element = host.element_bytes(), head_bytes = kv_head_stride(config.head_dim) * element;
   const int64_t layer_bytes = positions_ * kv_row(config) * element, kv_heads = config.num_kv_heads;
@@ -154,7 +155,7 @@ void CudaCache::exchange_layer(KvCache& host, int64_t layer, int64_t count, bool
   const int64_t together = i8 ? 4 : 1;  // positions of values that lie side by side
   for (int64_t position = 0; position < count; ++position) {
     for (int64_t head = 0; head < kv_heads; ++head) {
-      const KvCache::Place place(host, layer, head, position);
+      const KvCache::Place place(host, layer, first_head_ + head, position);
       std::byte* const k = keys.elements.data() + (position * kv_heads + head) * head_bytes;
       std::byte* const v = values.elements.data() +
                            (position / together * kv_heads + head) * head_bytes * together +
@@ -174,17 +175,17 @@ void CudaCache::exchange_layer(KvCache& host, int64_t layer, int64_t count, bool
   table().synchronize(stream);
 }
 
-void CudaCache::exchange(KvCache& host, int64_t count, bool to_host) const {
+void CudaCache::copy(KvCache& host, int64_t count, bool to_host) const {
   table().use_device(device_);
   const OwnedStream stream;
-  for (int64_t layer = 0; count > 0 && layer < model_.checkpoint.config().num_layers; ++layer)
-    exchange_layer(host, layer, count, to_host, stream.get());
+  for (int64_t layer = 0; count > 0 && layer < config_.num_layers; ++layer)
+    copy_layer(host, layer, count, to_host, stream.get());
 }
 
 void CudaCache::save(const std::filesystem::path& path, std::span<const int32_t> tokens) const {
   const int64_t count = std::ssize(tokens);
   KvCache host(model_.checkpoint.config(), std::max<int64_t>(count, 1), kv_type_);
-  exchange(host, count, true);
+  copy(host, count, true);
   save_prefix(path, model_, host, tokens);
 }
 
@@ -192,7 +193,7 @@ std::vector<int32_t> CudaCache::load(const std::filesystem::path& path) {
   KvCache host(model_.checkpoint.config(), context_, kv_type_);
   std::vector<int32_t> tokens = load_prefix(path, model_, host);
   reserve(std::ssize(tokens));
-  exchange(host, std::ssize(tokens), false);
+  copy(host, std::ssize(tokens), false);
   return tokens;
 }
 
@@ -206,9 +207,9 @@ void CudaCache::shift(int64_t from, int64_t end, int64_t count) {
   table().to_device(device.data(), angles.data(), device.bytes(), stream.get());
   if (kv_type_ == DType::kI8)
     return shift_i8(from, end, count, device.as<float>(), device.as<float>() + half, stream.get());
-  for (int64_t layer = 0; layer < model_.checkpoint.config().num_layers; ++layer) {
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     table().shift({.cache = this->layer(layer),
-                   .heads = heads_of(model_.checkpoint.config()),
+                   .heads = heads_of(config_),
                    .from = from,
                    .end = end,
                    .count = count,
@@ -223,9 +224,9 @@ void CudaCache::shift_i8(int64_t from, int64_t end, int64_t count, const float* 
                          Stream stream) {
   table().i8_shift({.keys = keys_.data(),
                     .values = values_.data(),
-                    .heads = heads_of(model_.checkpoint.config()),
+                    .heads = heads_of(config_),
                     .positions = positions_,
-                    .layers = model_.checkpoint.config().num_layers,
+                    .layers = config_.num_layers,
                     .from = from,
                     .end = end,
                     .count = count,

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "inference/cuda_memory.h"
+#include "inference/cuda_model.h"
 #include "inference/cuda_pages.h"
 #include "inference/kv_cache.h"
 #include "inference/model_impl.h"
@@ -17,7 +17,8 @@ namespace bitnet::cuda {
 class CudaCache final : public SequenceCache {
  public:
   /// With a pool, memory comes as reserve() asks for it; without, it is all there at once.
-  CudaCache(const Model::Impl& model, int device, int64_t context, DType kv_type,
+  /// The heads are those that `weights` has.
+  CudaCache(const Model::Impl& model, const CudaModel& weights, int64_t context, DType kv_type,
             std::shared_ptr<PagePool> pool = nullptr);
 
   [[nodiscard]] int64_t bytes() const override { return 2 * static_cast<int64_t>(keys_.bytes()); }
@@ -36,14 +37,16 @@ class CudaCache final : public SequenceCache {
   [[nodiscard]] KvLayer layer(int64_t index) const;
   /// Of each layer: the context, with kI8 a multiple of 4.
   [[nodiscard]] int64_t positions() const { return positions_; }
+  /// Copies positions [0, count) of all layers to or from their heads in a cache of the whole model.
+  void copy(KvCache& host, int64_t count, bool to_host) const;
 
  private:
-  /// Copies positions [0, count) of all layers; to_host says which way.
-  void exchange(KvCache& host, int64_t count, bool to_host) const;
-  void exchange_layer(KvCache& host, int64_t layer, int64_t count, bool to_host, Stream stream) const;
+  void copy_layer(KvCache& host, int64_t layer, int64_t count, bool to_host, Stream stream) const;
   void shift_i8(int64_t from, int64_t end, int64_t count, const float* cos, const float* sin, Stream stream);
 
   const Model::Impl& model_;
+  ModelConfig config_;
+  int64_t first_head_;  ///< of the model's key heads
   int device_;
   int64_t context_, positions_;
   DType kv_type_;

@@ -67,8 +67,13 @@ int64_t Scratch::bytes() const {
       [](int64_t sum, const DeviceBuffer* buffer) { return sum + static_cast<int64_t>(buffer->bytes()); });
 }
 
+void CudaForward::gather(Shared which, int64_t tokens, Stream stream) const {
+  if (exchange_ != nullptr) exchange_->gather(which, tokens, stream);
+}
+
 void CudaForward::embed(int64_t tokens, Stream stream) {
-  table().embed({.table = model_.embedding,
+  if (exchange_ != nullptr) exchange_->begin(stream);
+  table().embed({.table = embedding_,
                  .ids = scratch_.ids.as<int32_t>(),
                  .id = 0,
                  .tokens = tokens,
@@ -108,6 +113,8 @@ void CudaForward::decode_one(int64_t chunks, Stream stream) {
   const int64_t hidden = config_.hidden_size;
   auto* const x = scratch_.x.as<float>();
   auto* const gate = scratch_.gate.as<float>();
+  float* const x_part = x + model_.rows.hidden.begin;
+  float* const gate_part = gate + model_.rows.ffn.begin;
   embed(1, stream);
   for (size_t i = 0; i < model_.layers.size(); ++i) {
     const DeviceLayer& layer = model_.layers[i];
@@ -117,20 +124,24 @@ void CudaForward::decode_one(int64_t chunks, Stream stream) {
       qkv += linear.weights.outputs;
     }
     attend_singles(static_cast<int64_t>(i), 1, chunks, stream);
+    gather(Shared::kAttention, 1, stream);
     gemv(layer.attn_output, scratch_.attn.as<float>(), config_.q_size(),
-         norms(layer.attn_sub_norm, layer.attn_output), Epilogue::kAdd, x, stream);
+         norms(layer.attn_sub_norm, layer.attn_output), Epilogue::kAdd, x_part, stream);
+    gather(Shared::kHidden, 1, stream);
     if (layer.gate_up.size() == 1) {
-      gemv(layer.gate_up[0], x, hidden, norms(layer.ffn_norm, layer.gate_up[0]), glu_epilogue(), gate,
+      gemv(layer.gate_up[0], x, hidden, norms(layer.ffn_norm, layer.gate_up[0]), glu_epilogue(), gate_part,
            stream);
     } else {
-      gemv(layer.gate_up[0], x, hidden, norms(layer.ffn_norm, layer.gate_up[0]), Epilogue::kStore, gate,
+      gemv(layer.gate_up[0], x, hidden, norms(layer.ffn_norm, layer.gate_up[0]), Epilogue::kStore, gate_part,
            stream);
       gemv(layer.gate_up[1], x, hidden, norms(layer.ffn_norm, layer.gate_up[1]), Epilogue::kStore,
-           scratch_.up.as<float>(), stream);
+           scratch_.up.as<float>() + model_.rows.ffn.begin, stream);
       glu(scratch_.ffn, stream);
     }
+    gather(Shared::kFfn, 1, stream);
     gemv(layer.down, gate, config_.intermediate_size, norms(layer.ffn_sub_norm, layer.down), Epilogue::kAdd,
-         x, stream);
+         x_part, stream);
+    gather(Shared::kHidden, 1, stream);
   }
 }
 
@@ -167,6 +178,8 @@ void CudaForward::run_batch(int64_t tokens, int64_t singles, int64_t chunks,
   const int64_t hidden = config_.hidden_size;
   auto* const x = scratch_.x.as<float>();
   auto* const gate = scratch_.gate.as<float>();
+  float* const x_part = x + model_.rows.hidden.begin;
+  float* const gate_part = gate + model_.rows.ffn.begin;
   const auto product = [&](const DeviceLinear& linear, const DeviceBuffer& norm, const float* input,
                            int64_t stride, int64_t cols, Epilogue epilogue, float* y, int64_t y_stride) {
     gemm(linear, input, stride, cols, tokens, norms(norm, linear), epilogue, y, y_stride, stream);
@@ -182,20 +195,24 @@ void CudaForward::run_batch(int64_t tokens, int64_t singles, int64_t chunks,
     }
     attend_singles(index, singles, chunks, stream);
     attend_segments(index, segments, stream);
+    gather(Shared::kAttention, tokens, stream);
     product(layer.attn_output, layer.attn_sub_norm, scratch_.attn.as<float>(), scratch_.q_size,
-            config_.q_size(), Epilogue::kAdd, x, scratch_.hidden);
+            config_.q_size(), Epilogue::kAdd, x_part, scratch_.hidden);
+    gather(Shared::kHidden, tokens, stream);
     if (layer.gate_up.size() == 1) {
-      product(layer.gate_up[0], layer.ffn_norm, x, scratch_.hidden, hidden, glu_epilogue(), gate,
+      product(layer.gate_up[0], layer.ffn_norm, x, scratch_.hidden, hidden, glu_epilogue(), gate_part,
               scratch_.ffn);
     } else {
-      product(layer.gate_up[0], layer.ffn_norm, x, scratch_.hidden, hidden, Epilogue::kStore, gate,
+      product(layer.gate_up[0], layer.ffn_norm, x, scratch_.hidden, hidden, Epilogue::kStore, gate_part,
               scratch_.ffn);
       product(layer.gate_up[1], layer.ffn_norm, x, scratch_.hidden, hidden, Epilogue::kStore,
-              scratch_.up.as<float>(), scratch_.ffn);
+              scratch_.up.as<float>() + model_.rows.ffn.begin, scratch_.ffn);
       glu(tokens * scratch_.ffn, stream);
     }
-    product(layer.down, layer.ffn_sub_norm, gate, scratch_.ffn, config_.intermediate_size, Epilogue::kAdd, x,
-            scratch_.hidden);
+    gather(Shared::kFfn, tokens, stream);
+    product(layer.down, layer.ffn_sub_norm, gate, scratch_.ffn, config_.intermediate_size, Epilogue::kAdd,
+            x_part, scratch_.hidden);
+    gather(Shared::kHidden, tokens, stream);
   }
 }
 
@@ -209,8 +226,8 @@ void CudaForward::attend_singles(int64_t layer, int64_t singles, int64_t chunks,
          .rows = scratch_.decode_rows.as<DecodeRow>() + first,
          .row_count = std::min(most, singles - first),
          .kv_type = kv_type_,
-         .layer = layer * context_ * kv_row(config_),
-         .heads = heads_of(config_),
+         .layer = layer * context_ * kv_row(model_.config),
+         .heads = heads_of(model_.config),
          .cos = scratch_.cos.as<float>(),
          .sin = scratch_.sin.as<float>(),
          .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
@@ -218,7 +235,7 @@ void CudaForward::attend_singles(int64_t layer, int64_t singles, int64_t chunks,
          .partial_chunks = scratch_.chunks,
          .partial = scratch_.partial.as<float>(),
          .arrived = scratch_.arrived.as<int32_t>(),
-         .out = scratch_.attn.as<float>(),
+         .out = scratch_.attn.as<float>() + model_.rows.attention.begin,
          .out_stride = scratch_.q_size},
         stream);
   }
@@ -235,21 +252,21 @@ void CudaForward::attend_segments(int64_t layer, std::span<const Segment> segmen
                         .qkv_stride = scratch_.qkv,
                         .tokens = segment.count,
                         .first = segment.position,
-                        .heads = heads_of(config_),
+                        .heads = heads_of(model_.config),
                         .cos = scratch_.cos.as<float>(),
                         .sin = scratch_.sin.as<float>(),
                         .cache = segment.cache->layer(layer)},
                        stream);
-    const bool tensor = table().mma_attention_runs(heads_of(config_), kv_type_);
+    const bool tensor = table().mma_attention_runs(heads_of(model_.config), kv_type_);
     const auto attend = tensor ? table().mma_attention : table().prefill_attention;
     attend({.qkv = qkv,
             .qkv_stride = scratch_.qkv,
             .tokens = segment.count,
             .first = segment.position,
-            .heads = heads_of(config_),
+            .heads = heads_of(model_.config),
             .cache = segment.cache->layer(layer),
             .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
-            .out = scratch_.attn.as<float>() + segment.row * scratch_.q_size,
+            .out = scratch_.attn.as<float>() + segment.row * scratch_.q_size + model_.rows.attention.begin,
             .out_stride = scratch_.q_size},
            stream);
   }

@@ -2,6 +2,7 @@
 
 #include "inference/cuda_cache.h"
 #include "inference/cuda_model.h"
+#include "inference/exchange.h"
 
 #include <span>
 #include <vector>
@@ -35,12 +36,24 @@ struct Segment {
   const CudaCache* cache;
 };
 
-/// Queues the kernels of a forward pass on a stream.
+/// Queues the kernels of a forward pass on a stream. `config` is the whole model's. A share of it computes
+/// its rows of every matrix, and has an exchange.
 class CudaForward {
  public:
   CudaForward(const ModelConfig& config, const CudaModel& model, Scratch& scratch, DType kv_type,
               int64_t context)
-      : config_(config), model_(model), scratch_(scratch), kv_type_(kv_type), context_(context) {}
+      : config_(config),
+        model_(model),
+        scratch_(scratch),
+        embedding_(model.embedding),
+        kv_type_(kv_type),
+        context_(context) {}
+
+  /// What a share needs: the other GPUs, and where the tokens' embeddings are, which ids then name.
+  void join(Exchange& exchange, const DenseRows& embeddings) {
+    exchange_ = &exchange;
+    embedding_ = embeddings;
+  }
 
   /// One token, whose id and DecodeRow lie in scratch, at a position within `chunks` chunks: every layer in
   /// five kernels.
@@ -52,6 +65,7 @@ class CudaForward {
 
  private:
   void embed(int64_t tokens, Stream stream);
+  void gather(Shared which, int64_t tokens, Stream stream) const;
   void gemv(const DeviceLinear& linear, const float* x, int64_t cols, Norms norms, Epilogue epilogue,
             float* y, Stream stream);
   void gemm(const DeviceLinear& linear, const float* x, int64_t x_stride, int64_t cols, int64_t tokens,
@@ -69,6 +83,8 @@ class CudaForward {
   const ModelConfig& config_;
   const CudaModel& model_;
   Scratch& scratch_;
+  DenseRows embedding_;
+  Exchange* exchange_ = nullptr;
   DType kv_type_;
   int64_t context_;
 };

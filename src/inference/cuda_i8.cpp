@@ -16,7 +16,7 @@ I8AttentionArgs CudaForward::i8_args(int64_t layer) const {
           .keys = nullptr,
           .values = nullptr,
           .first = 0,
-          .heads = heads_of(config_),
+          .heads = heads_of(model_.config),
           .positions = (context_ + kFour - 1) / kFour * kFour,
           .layers = config_.num_layers,
           .layer = layer,
@@ -26,7 +26,7 @@ I8AttentionArgs CudaForward::i8_args(int64_t layer) const {
           .max_chunks = 0,
           .partial_chunks = scratch_.chunks,
           .partial = scratch_.partial.as<float>(),
-          .out = scratch_.attn.as<float>(),
+          .out = scratch_.attn.as<float>() + model_.rows.attention.begin,
           .out_stride = scratch_.q_size,
           .block_tokens = 0};
 }
@@ -51,7 +51,8 @@ void CudaForward::attend_i8_segment(int64_t layer, const Segment& segment, Strea
     args.first = segment.position + done;
     args.max_chunks = chunks_of(args.first + args.tokens);
     args.qkv = scratch_.qkv_rows.as<float>() + (segment.row + done) * scratch_.qkv;
-    args.out = scratch_.attn.as<float>() + (segment.row + done) * scratch_.q_size;
+    args.out =
+        scratch_.attn.as<float>() + (segment.row + done) * scratch_.q_size + model_.rows.attention.begin;
     table().i8_attention(args, stream);
   }
 }

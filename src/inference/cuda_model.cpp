@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <numeric>
+#include <span>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -24,13 +27,8 @@ bool dense_type_runs(DType dtype) {
   return std::find(std::begin(kTypes), std::end(kTypes), dtype) != std::end(kTypes);
 }
 
-int64_t aligned_row(const DenseMatrix& matrix) {
-  return (matrix.row_bytes + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
-}
-
-int64_t tile_bytes(const TernarySource& linear) {
-  const int64_t k_tiles = (linear.cols() + kPad - 1) / kPad;
-  return (linear.rows() + 15) / 16 * k_tiles * 512;
+int64_t tile_bytes(int64_t rows, int64_t cols) {
+  return (rows + 15) / 16 * ((cols + kPad - 1) / kPad) * 512;
 }
 
 int64_t int8_groups(const DenseMatrix& head) {
@@ -40,50 +38,83 @@ int64_t int8_cols(const DenseMatrix& head) {
   return (head.cols + kPad - 1) / kPad * kPad;
 }
 
-/// What travels to the GPU, but for norms and scales, which are less than 1 % of it.
-int64_t upload_bytes(const Model::Impl& model) {
-  int64_t bytes = aligned_row(model.embedding) * model.embedding.rows;
-  if (!model.checkpoint.config().tied_head) bytes += aligned_row(model.head) * model.head.rows;
-  for (const std::string& name : model.checkpoint.linear_names())
-    bytes += tile_bytes(model.checkpoint.linear(name));
-  return bytes;
+int64_t size_of(ShareRows::Range range) {
+  return range.end - range.begin;
 }
 
-void check_room(const Model::Impl& model) {
-  const int64_t needed = upload_bytes(model) + int8_groups(model.head) * 16 * int8_cols(model.head);
+/// The head's rows of a share.
+DenseMatrix head_of(const Model::Impl& model, ShareRows::Range vocab) {
+  DenseMatrix head = model.head;
+  head.rows = size_of(vocab);
+  head.bytes = head.bytes.subspan(static_cast<size_t>(vocab.begin * head.row_bytes),
+                                  static_cast<size_t>(head.rows * head.row_bytes));
+  return head;
+}
+
+/// What travels to a GPU, but for norms and scales, which are less than 1 % of it.
+int64_t upload_bytes(const Model::Impl& model, Share share) {
+  const ShareRows rows = rows_of(model.checkpoint.config(), share);
+  const ModelConfig& whole = model.checkpoint.config();
+  const ModelConfig config = config_of(whole, share);
+  const int64_t hidden = size_of(rows.hidden), ffn = size_of(rows.ffn);
+  const int64_t layer = tile_bytes(config.q_size() + 2 * config.kv_size(), config.hidden_size) +
+                        tile_bytes(hidden, whole.q_size()) + tile_bytes(2 * ffn, config.hidden_size) +
+                        tile_bytes(hidden, config.intermediate_size);
+  const int64_t head = aligned_row(model.head) * config.vocab_size;
+  if (!share.alone()) return config.num_layers * layer + head;
+  const int64_t embedding = aligned_row(model.embedding) * model.embedding.rows;
+  return config.num_layers * layer + embedding + (config.tied_head ? 0 : head);
+}
+
+void check_room(const Model::Impl& model, int index, Share share) {
+  const DenseMatrix head = head_of(model, rows_of(model.checkpoint.config(), share).vocab);
+  const int64_t needed = upload_bytes(model, share) + int8_groups(head) * 16 * int8_cols(head);
   const int64_t free_bytes = table().memory().free_bytes;
   if (needed + needed / 100 <= free_bytes) return;
   throw Error(ErrorCode::kOutOfMemory,
-              fmt::format("the weights need {} bytes of GPU memory, but {} are free", needed, free_bytes),
-              "free memory on that GPU, choose another with --device cuda:N, or use --device cpu");
+              fmt::format("the weights need {} bytes of the memory of cuda:{}, but {} are free", needed,
+                          index, free_bytes),
+              share.alone()
+                  ? "free memory on that GPU, choose another with --device cuda:N, split the model over "
+                    "several with --device cuda:0,1, or use --device cpu"
+                  : "free memory on that GPU, name more GPUs, or use --device cpu");
 }
 
-DeviceLinear upload_linears(Uploader& uploader, const std::vector<const Linear*>& linears, bool paired) {
+/// Rows of a linear layer.
+struct LinearRows {
+  const Linear* linear;
+  ShareRows::Range rows;
+};
+
+DeviceLinear upload_linears(Uploader& uploader, const std::vector<LinearRows>& linears, bool paired) {
   DeviceLinear device;
-  std::vector<const PackedTernary*> parts;
-  for (const Linear* linear : linears) parts.push_back(&linear->weight);
+  std::vector<TernaryRows> parts;
+  for (const auto& [linear, rows] : linears) parts.emplace_back(&linear->weight, rows.begin, size_of(rows));
   device.tiles = uploader.tiles(parts, paired, device.weights, device.row_scales);
-  if (linears.size() == 1) device.norm_in = uploader.vector(linears.front()->norm_in);
+  if (linears.size() == 1) device.norm_in = uploader.vector(linears.front().linear->norm_in);
   return device;
 }
 
-DeviceLayer upload_layer(Uploader& uploader, const Layer& layer, bool projection_norms) {
+DeviceLayer upload_layer(Uploader& uploader, const Layer& layer, const ModelConfig& config,
+                         const ShareRows& rows) {
   DeviceLayer device;
   device.attn_norm = uploader.vector(layer.attn_norm);
   device.attn_sub_norm = uploader.vector(layer.attn_sub_norm);
   device.ffn_norm = uploader.vector(layer.ffn_norm);
   device.ffn_sub_norm = uploader.vector(layer.ffn_sub_norm);
-  if (projection_norms) {
-    for (const Linear* linear : {&layer.q, &layer.k, &layer.v})
-      device.qkv.push_back(upload_linears(uploader, {linear}, false));
-    for (const Linear* linear : {&layer.gate, &layer.up})
+  const ShareRows::Range kv{rows.kv_heads.begin * config.head_dim, rows.kv_heads.end * config.head_dim};
+  const std::vector<LinearRows> qkv{{&layer.q, rows.attention}, {&layer.k, kv}, {&layer.v, kv}};
+  const std::vector<LinearRows> gate_up{{&layer.gate, rows.ffn}, {&layer.up, rows.ffn}};
+  if (config.projection_norms) {
+    for (const LinearRows& linear : qkv) device.qkv.push_back(upload_linears(uploader, {linear}, false));
+    for (const LinearRows& linear : gate_up)
       device.gate_up.push_back(upload_linears(uploader, {linear}, false));
   } else {
-    device.qkv.push_back(upload_linears(uploader, {&layer.q, &layer.k, &layer.v}, false));
-    device.gate_up.push_back(upload_linears(uploader, {&layer.gate, &layer.up}, true));
+    device.qkv.push_back(upload_linears(uploader, qkv, false));
+    device.gate_up.push_back(upload_linears(uploader, gate_up, true));
   }
-  device.attn_output = upload_linears(uploader, {&layer.attn_output}, false);
-  device.down = upload_linears(uploader, {&layer.down}, false);
+  device.attn_output = upload_linears(uploader, {{&layer.attn_output, rows.hidden}}, false);
+  device.down = upload_linears(uploader, {{&layer.down, rows.hidden}}, false);
   return device;
 }
 
@@ -134,10 +165,50 @@ DeviceBuffer step_layers(const std::vector<DeviceLayer>& layers) {
   return device;
 }
 
-void upload_layers(const Model::Impl& model, int threads, Uploader& uploader, CudaModel& device) {
+void upload_dense(Uploader& uploader, const Model::Impl& model, CudaModel& device) {
+  const DenseMatrix head = head_of(model, device.rows.vocab);
+  if (device.share.alone()) {
+    device.embedding_rows = uploader.rows(model.embedding, aligned_row(model.embedding));
+    device.embedding = dense_rows(model.embedding, device.embedding_rows);
+  }
+  if (device.share.alone() && device.config.tied_head) {
+    device.head = device.embedding;
+  } else {
+    device.head_rows = uploader.rows(head, aligned_row(head));
+    device.head = dense_rows(head, device.head_rows);
+  }
+  device.output_norm = uploader.vector(model.output_norm);
+  device.inv_freq = uploader.vector(model.inv_freq);
+  uploader.finish();
+  round_head(head, device);
+}
+
+/// A share on its way to its GPU.
+struct Upload {
+  Upload(const Model::Impl& model, const SharePlace& place, int threads, OnProgress progress)
+      : uploader(threads, upload_bytes(model, place.share), std::move(progress)) {
+    check_room(model, place.device, place.share);
+    free_before = table().memory().free_bytes;
+    device->device = place.device;
+    device->share = place.share;
+    device->rows = rows_of(model.checkpoint.config(), place.share);
+    device->config = config_of(model.checkpoint.config(), place.share);
+  }
+
+  Uploader uploader;
+  int64_t free_before = 0;
+  std::shared_ptr<CudaModel> device = std::make_shared<CudaModel>();
+};
+
+/// Each layer is read once, for all shares.
+void upload_layers(const Model::Impl& model, int threads, std::span<const std::unique_ptr<Upload>> uploads) {
   const ModelConfig& config = model.checkpoint.config();
   const auto add = [&](const Layer& layer) {
-    device.layers.push_back(upload_layer(uploader, layer, config.projection_norms));
+    for (const auto& upload : uploads) {
+      CudaModel& device = *upload->device;
+      table().use_device(device.device);
+      device.layers.push_back(upload_layer(upload->uploader, layer, config, device.rows));
+    }
   };
   if (const HostWeights* host = model.host_if_made()) {
     for (const Layer& layer : host->layers) add(layer);
@@ -147,37 +218,49 @@ void upload_layers(const Model::Impl& model, int threads, Uploader& uploader, Cu
   for (int64_t i = 0; i < config.num_layers; ++i) add(reader.read(i));
 }
 
-std::shared_ptr<const CudaModel> upload(const Model::Impl& model, int index, const SessionOptions& options) {
+std::vector<std::shared_ptr<const CudaModel>> upload(const Model::Impl& model,
+                                                     std::span<const SharePlace> places,
+                                                     const SessionOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  check_room(model);
-  const int64_t before = table().memory().free_bytes;
-  const ModelConfig& config = model.checkpoint.config();
-  auto device = std::make_shared<CudaModel>();
-  device->device = index;
-  Uploader uploader(options.threads, upload_bytes(model), options.progress);
-  upload_layers(model, options.threads, uploader, *device);
-  device->embedding_rows = uploader.rows(model.embedding, aligned_row(model.embedding));
-  device->embedding = dense_rows(model.embedding, device->embedding_rows);
-  if (config.tied_head) {
-    device->head = device->embedding;
-  } else {
-    device->head_rows = uploader.rows(model.head, aligned_row(model.head));
-    device->head = dense_rows(model.head, device->head_rows);
+  std::vector<int64_t> done(places.size());
+  int64_t total = 0;
+  for (const SharePlace& place : places) total += upload_bytes(model, place.share);
+  std::vector<std::unique_ptr<Upload>> uploads;
+  for (size_t i = 0; i < places.size(); ++i) {
+    const OnProgress progress = [&done, &options, i, total](int64_t bytes, int64_t) {
+      done[i] = bytes;
+      if (options.progress) options.progress(std::accumulate(done.begin(), done.end(), int64_t{0}), total);
+    };
+    table().use_device(places[i].device);
+    uploads.push_back(std::make_unique<Upload>(model, places[i], options.threads, progress));
   }
-  device->output_norm = uploader.vector(model.output_norm);
-  device->inv_freq = uploader.vector(model.inv_freq);
-  uploader.finish();
+  upload_layers(model, options.threads, uploads);
+  std::vector<std::shared_ptr<const CudaModel>> devices;
+  for (const auto& each : uploads) {
+    CudaModel& device = *each->device;
+    table().use_device(device.device);
+    upload_dense(each->uploader, model, device);
+    if (!device.config.projection_norms && device.share.alone())
+      device.step_layers = step_layers(device.layers);
+    device.bytes = each->free_before - table().memory().free_bytes;
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    log_message(LogLevel::kInfo,
+                fmt::format("cuda:{}: {} bytes of weights uploaded in {:.2f} s{}", device.device,
+                            device.bytes, elapsed.count(),
+                            device.share.alone()
+                                ? ""
+                                : fmt::format(", share {} of {}", device.share.rank + 1, device.share.size)));
+    devices.push_back(each->device);
+  }
   for (const DenseMatrix* matrix : {&model.embedding, &model.head}) MappedFile::drop_resident(matrix->bytes);
-  round_head(model.head, *device);
-  if (!config.projection_norms) device->step_layers = step_layers(device->layers);
-  device->bytes = before - table().memory().free_bytes;
-  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  log_message(LogLevel::kInfo, fmt::format("cuda:{}: {} bytes of weights uploaded in {:.2f} s", index,
-                                           device->bytes, elapsed.count()));
-  return device;
+  return devices;
 }
 
 }  // namespace
+
+int64_t aligned_row(const DenseMatrix& matrix) {
+  return (matrix.row_bytes + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+}
 
 std::string unsupported_reason(const Model::Impl& model) {
   const ModelConfig& config = model.checkpoint.config();
@@ -192,16 +275,31 @@ std::string unsupported_reason(const Model::Impl& model) {
   return {};
 }
 
-std::shared_ptr<const CudaModel> model_on_device(const Model::Impl& model, int index,
-                                                 const SessionOptions& options) {
+std::vector<std::shared_ptr<const CudaModel>> models_on_devices(const Model::Impl& model,
+                                                                std::span<const SharePlace> places,
+                                                                const SessionOptions& options) {
   const std::scoped_lock lock(model.device_copies.mutex);
-  std::weak_ptr<const CudaModel>& slot = model.device_copies.cuda[index];
-  std::shared_ptr<const CudaModel> device = slot.lock();
-  if (device == nullptr) {
-    device = upload(model, index, options);
-    slot = device;
+  std::vector<std::shared_ptr<const CudaModel>> devices;
+  const auto find = [&] {
+    devices.clear();
+    for (const SharePlace& place : places) devices.push_back(model.device_copies.cuda[place].lock());
+    return std::find(devices.begin(), devices.end(), nullptr) == devices.end();
+  };
+  if (find()) return devices;
+  std::vector<SharePlace> missing;
+  for (size_t i = 0; i < places.size(); ++i) {
+    if (devices[i] == nullptr) missing.push_back(places[i]);
   }
-  return device;
+  const auto made = upload(model, missing, options);
+  for (size_t i = 0; i < missing.size(); ++i) model.device_copies.cuda[missing[i]] = made[i];
+  (void)find();
+  return devices;
+}
+
+std::shared_ptr<const CudaModel> model_on_device(const Model::Impl& model, int index,
+                                                 const SessionOptions& options, Share share) {
+  const SharePlace place{index, share};
+  return models_on_devices(model, {&place, 1}, options).front();
 }
 
 }  // namespace bitnet::cuda

@@ -5,11 +5,14 @@
 #include "inference/cuda_forward.h"
 #include "inference/cuda_head.h"
 #include "inference/cuda_step.h"
+#include "inference/split_runner.h"
 
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -38,18 +41,19 @@ struct DrawingSlot {
   OwnedEvent done;
 };
 
-class CudaRunner final : public Runner, public DrawingSteps {
+class CudaRunner final : public ShareRunner, public DrawingSteps {
  public:
-  CudaRunner(const Model::Impl& model, const SessionOptions& options, int64_t context, int device)
+  CudaRunner(const Model::Impl& model, const SessionOptions& options, int64_t context, int device,
+             Share share = {})
       : model_(model),
         device_((table().use_device(device), device)),
         context_(context),
         kv_type_(options.kv_type),
-        weights_(model_on_device(model, device, options)),
+        weights_(model_on_device(model, device, options, share)),
         scratch_(make_scratch(config(), options.batch, context)),
         forward_(config(), *weights_, scratch_, kv_type_, context),
         step_(config(), *weights_, scratch_, kv_type_, context_),
-        head_(config(), *weights_, options.exact_head),
+        head_(weights_->config, *weights_, options.exact_head),
         host_ids_(static_cast<size_t>(options.batch) * sizeof(int32_t)),
         host_rows_(static_cast<size_t>(options.batch) * sizeof(DecodeRow)),
         slots_{DrawingSlot(static_cast<size_t>(options.batch)),
@@ -77,7 +81,7 @@ class CudaRunner final : public Runner, public DrawingSteps {
   [[nodiscard]] std::string_view kernels() const override { return "cuda"; }
   [[nodiscard]] int threads() const override { return 1; }
   [[nodiscard]] std::unique_ptr<SequenceCache> make_cache() const override {
-    return std::make_unique<CudaCache>(model_, device_, context_, kv_type_, pages_);
+    return std::make_unique<CudaCache>(model_, *weights_, context_, kv_type_, pages_);
   }
   void run(std::span<const RunnerRow> rows) override;
   [[nodiscard]] int64_t logits_at_once() const override { return kMaxLogits; }
@@ -86,18 +90,31 @@ class CudaRunner final : public Runner, public DrawingSteps {
            std::span<std::vector<Candidate>> out) override;
   [[nodiscard]] const std::vector<LayerActivations>& activations() const override { return activations_; }
 
-  [[nodiscard]] DrawingSteps* drawing_steps() override { return this; }
+  /// A share has candidates of its own rows alone.
+  [[nodiscard]] DrawingSteps* drawing_steps() override { return weights_->share.alone() ? this : nullptr; }
   [[nodiscard]] bool can_draw(const TokenDraw& draw) const override { return head_.can_draw(draw.k); }
   void queue(std::span<const RunnerRow> rows, std::span<const TokenDraw> draws, bool follow) override;
   void take(std::span<int32_t> tokens) override;
   void drop() noexcept override;
 
+  [[nodiscard]] SharedVectors vectors() const override {
+    return {{{scratch_.attn.as<float>(), scratch_.q_size},
+             {scratch_.x.as<float>(), scratch_.hidden},
+             {scratch_.gate.as<float>(), scratch_.ffn}}};
+  }
+  void join(Exchange& exchange) override;
+  void reserve(std::span<const RunnerRow> rows) override;
+  void synchronize() override {
+    table().use_device(device_);
+    table().synchronize(stream_.get());
+  }
+
  private:
   [[nodiscard]] const ModelConfig& config() const { return model_.checkpoint.config(); }
-  /// Memory for what the rows will store.
-  static void reserve(std::span<const RunnerRow> rows);
   /// Writes DecodeRows for the device to `singles`; returns the segments of several tokens.
   std::vector<Segment> gather(std::span<const RunnerRow> rows, DecodeRow* singles);
+  /// The tokens' rows of the embedding, which shares leave in host memory; ids then count them.
+  void send_embeddings(std::span<const RunnerRow> rows, int32_t* ids);
   /// Copies ids, and the DecodeRows gathered.
   void send_inputs(std::span<const RunnerRow> rows, int32_t* ids, const DecodeRow* singles);
   /// The layers for rows of which all inputs are on the device.
@@ -117,6 +134,8 @@ class CudaRunner final : public Runner, public DrawingSteps {
   CudaStep step_;
   CudaHead head_;
   PinnedBuffer host_ids_, host_rows_;
+  std::optional<PinnedBuffer> host_embeddings_;  ///< a share's: of the tokens of a run
+  DeviceBuffer embeddings_;
   OwnedStream stream_;
   std::map<std::pair<int64_t, int>, OwnedGraph> graphs_;  ///< the layers, by rows and bucket of chunks
   std::vector<LayerActivations> activations_;             ///< none: they are not counted here
@@ -153,8 +172,33 @@ std::vector<Segment> CudaRunner::gather(std::span<const RunnerRow> rows, DecodeR
   return segments;
 }
 
+void CudaRunner::join(Exchange& exchange) {
+  table().use_device(device_);
+  const DenseMatrix& matrix = model_.embedding;
+  embeddings_ = DeviceBuffer(static_cast<size_t>(scratch_.batch * aligned_row(matrix)));
+  host_embeddings_.emplace(embeddings_.bytes());
+  std::memset(host_embeddings_->as<std::byte>(), 0, embeddings_.bytes());  // also behind the rows
+  forward_.join(exchange, {.dtype = matrix.dtype,
+                           .rows = embeddings_.data(),
+                           .row_bytes = aligned_row(matrix),
+                           .count = scratch_.batch,
+                           .cols = matrix.cols});
+}
+
+void CudaRunner::send_embeddings(std::span<const RunnerRow> rows, int32_t* ids) {
+  const int64_t stride = aligned_row(model_.embedding);
+  auto* const out = host_embeddings_->as<std::byte>();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const std::span<const std::byte> row = model_.embedding.row(rows[i].id);
+    std::memcpy(out + static_cast<int64_t>(i) * stride, row.data(), row.size());
+    ids[i] = static_cast<int32_t>(i);
+  }
+  table().to_device(embeddings_.data(), out, rows.size() * static_cast<size_t>(stride), stream_.get());
+}
+
 void CudaRunner::send_inputs(std::span<const RunnerRow> rows, int32_t* ids, const DecodeRow* singles) {
   for (size_t i = 0; i < rows.size(); ++i) ids[i] = rows[i].id;
+  if (host_embeddings_) send_embeddings(rows, ids);
   table().to_device(scratch_.ids.data(), ids, rows.size() * sizeof(int32_t), stream_.get());
   if (singles_ == 0) return;
   table().to_device(scratch_.decode_rows.data(), singles, static_cast<size_t>(singles_) * sizeof(DecodeRow),
@@ -258,11 +302,18 @@ void CudaRunner::top(std::span<const int64_t> rows, std::span<const TopQuery> qu
 }
 
 }  // namespace
+
+std::unique_ptr<ShareRunner> make_share_runner(const Model::Impl& model, const SessionOptions& options,
+                                               int64_t context, int device, Share share) {
+  return std::make_unique<CudaRunner>(model, options, context, device, share);
+}
+
 }  // namespace cuda
 
 std::unique_ptr<Runner> make_cuda_runner(const Model::Impl& model, const SessionOptions& options,
-                                         int64_t context, int device) {
-  return std::make_unique<cuda::CudaRunner>(model, options, context, device);
+                                         int64_t context, std::span<const int> devices) {
+  if (devices.size() > 1) return cuda::make_split_runner(model, options, context, devices);
+  return std::make_unique<cuda::CudaRunner>(model, options, context, devices.front());
 }
 
 }  // namespace bitnet

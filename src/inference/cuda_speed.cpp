@@ -22,9 +22,9 @@ constexpr int kMeasurements = 7;
 constexpr double kShortest = 2e-3;  // of a measurement: the graph's launch does not show
 constexpr int64_t kGroupRows = 16;
 
-/// Chooses the GPU, or throws with the reason.
+/// Chooses the GPU, the first of several, or throws with the reason.
 void use(std::string_view device) {
-  const int index = cuda_index(device);
+  const int index = cuda_indices(device).front();
   const CudaDevices found = cuda_devices();
   const bool exists = std::any_of(found.devices.begin(), found.devices.end(),
                                   [&](const CudaDevice& each) { return each.index == index; });

@@ -1,7 +1,6 @@
 #include "inference/cuda_upload.h"
 
 #include "bitnet/core/error.h"
-#include "quant/ternary_tiles.h"
 
 #include <algorithm>
 #include <cstring>
@@ -69,8 +68,8 @@ DeviceBuffer Uploader::rows(const DenseMatrix& matrix, int64_t row_bytes) {
               });
 }
 
-DeviceBuffer Uploader::tiles(const std::vector<const PackedTernary*>& parts, bool paired,
-                             TernaryWeights& weights, DeviceBuffer& row_scales) {
+DeviceBuffer Uploader::tiles(const std::vector<TernaryRows>& parts, bool paired, TernaryWeights& weights,
+                             DeviceBuffer& row_scales) {
   const TernaryTiles tiles(parts, paired ? TernaryTiles::Order::kPaired : TernaryTiles::Order::kStacked);
   const auto words = static_cast<size_t>(tiles.group_words());
   DeviceBuffer device =

@@ -3,6 +3,7 @@
 #include "bitnet/core/thread_pool.h"
 #include "inference/cuda_memory.h"
 #include "inference/model_impl.h"
+#include "quant/ternary_tiles.h"
 
 #include <array>
 #include <cstddef>
@@ -26,7 +27,7 @@ class Uploader {
   [[nodiscard]] DeviceBuffer vector(std::span<const float> values);
   /// Rows at a stride of 16 bytes' multiple, zeros behind each row.
   [[nodiscard]] DeviceBuffer rows(const DenseMatrix& matrix, int64_t row_bytes);
-  [[nodiscard]] DeviceBuffer tiles(const std::vector<const PackedTernary*>& parts, bool paired,
+  [[nodiscard]] DeviceBuffer tiles(const std::vector<TernaryRows>& parts, bool paired,
                                    TernaryWeights& weights, DeviceBuffer& row_scales);
   void finish();
 

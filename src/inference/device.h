@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string_view>
+#include <vector>
 
 namespace bitnet {
 
@@ -14,7 +15,8 @@ namespace bitnet {
 [[nodiscard]] std::unique_ptr<Runner> make_runner(const Model::Impl& model, const SessionOptions& options,
                                                   int64_t context);
 
-/// N of "cuda:N"; 0 of "cuda" and "auto". Throws kInvalidArgument on another name.
-[[nodiscard]] int cuda_index(std::string_view name);
+/// The GPUs of "cuda:N" or "cuda:N,M,..."; 0 of "cuda" and "auto". Throws kInvalidArgument on another name,
+/// or one in which a GPU stands twice.
+[[nodiscard]] std::vector<int> cuda_indices(std::string_view name);
 
 }  // namespace bitnet

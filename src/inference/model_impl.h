@@ -5,6 +5,7 @@
 #include "bitnet/model/checkpoint.h"
 #include "inference/dense_matrix.h"
 #include "inference/host_weights.h"
+#include "inference/share.h"
 
 #include <map>
 #include <memory>
@@ -21,7 +22,8 @@ struct CudaModel;
 /// Copies of a model's weights on devices, while a runner uses them.
 struct DeviceCopies {
   std::mutex mutex;
-  std::map<int, std::weak_ptr<const cuda::CudaModel>> cuda;  ///< by device
+  /// By device and share.
+  std::map<cuda::SharePlace, std::weak_ptr<const cuda::CudaModel>> cuda;
 };
 
 struct Model::Impl {

@@ -338,6 +338,34 @@ struct GluArgs {
   bool relu2;
 };
 
+/// GPUs that can share a model.
+inline constexpr int kMostGpus = 8;
+/// Elements (tokens * row, rows rounded up to 2) that gather_few takes.
+inline constexpr int64_t kFewElements = int64_t{1} << 16;
+
+/// Rows of which GPU r has computed elements [begin[r], begin[r + 1]); begins are even. Afterwards those of
+/// GPU `rank` are whole. All GPUs queue the same gathers in the same order, at least two a pass, and no part
+/// is written again before a gather that follows this one.
+struct GatherArgs {
+  int rank, size;
+  int64_t begin[kMostGpus + 1];
+  float* rows[kMostGpus];  ///< on each GPU
+  int64_t stride, tokens;
+  void* areas[kMostGpus];  ///< gather_area_bytes() on each GPU, zeros at first
+  uint32_t index;          ///< how many gathers of the pass are before this one
+  bool own_gpu;            ///< no other share is on this GPU: kernels behind may take their places early
+};
+
+/// Parts as above between rows and [size][tokens][longest].
+struct PackArgs {
+  int rank, size;
+  int64_t begin[kMostGpus + 1];
+  float* rows;
+  int64_t stride, tokens;
+  float* packed;
+  int64_t longest;
+};
+
 struct MemoryInfo {
   int64_t free_bytes, total_bytes;
 };
@@ -402,6 +430,18 @@ struct Table {
   void (*decode_step)(const StepArgs& args, Stream stream);
   void (*shift)(const ShiftArgs& args, Stream stream);
   void (*glu)(const GluArgs& args, Stream stream);
+
+  // Several GPUs. `reach` lets the GPU in use read and write the memory of another one.
+  bool (*can_reach)(int from, int to);
+  void (*reach)(int peer);
+  size_t (*gather_area_bytes)();
+  /// Begins a pass of so many gathers, an even number; of all passes since the area was zeros fewer than
+  /// 2^32.
+  void (*next_pass)(void* area, uint32_t gathers, Stream stream);
+  void (*gather_few)(const GatherArgs& args, Stream stream);   ///< by pushing values: little latency
+  void (*gather_many)(const GatherArgs& args, Stream stream);  ///< by reading them where they are
+  void (*pack)(const PackArgs& args, Stream stream);           ///< this GPU's part of the rows into `packed`
+  void (*unpack)(const PackArgs& args, Stream stream);         ///< the others' into the rows
 
   // The walls, for measurements; `out` is a word that is hardly ever written.
   void (*read_memory)(const void* data, size_t bytes, uint32_t* out, Stream stream);

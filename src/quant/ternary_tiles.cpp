@@ -31,29 +31,34 @@ class RowWords {
   std::vector<uint32_t> words_;
 };
 
-void check_parts(std::span<const PackedTernary* const> parts, TernaryTiles::Order order) {
+void check_parts(std::span<const TernaryRows> parts, TernaryTiles::Order order) {
   if (parts.empty()) throw Error(ErrorCode::kInvalidArgument, "tiles need a matrix");
-  for (const PackedTernary* part : parts) {
-    if (part->cols() == parts.front()->cols()) continue;
+  for (const TernaryRows& part : parts) {
+    const PackedTernary& matrix = *part.matrix;
+    if (part.first < 0 || part.count < 1 || part.first > matrix.rows() - part.count) {
+      throw Error(ErrorCode::kInvalidArgument, fmt::format("rows [{}, {}) of a matrix of {}", part.first,
+                                                           part.first + part.count, matrix.rows()));
+    }
+    if (matrix.cols() == parts.front().matrix->cols()) continue;
     throw Error(ErrorCode::kInvalidArgument, fmt::format("matrices of {} and {} columns cannot share tiles",
-                                                         parts.front()->cols(), part->cols()));
+                                                         parts.front().matrix->cols(), matrix.cols()));
   }
   if (order != TernaryTiles::Order::kPaired) return;
-  if (parts.size() != 2 || parts[0]->rows() != parts[1]->rows())
+  if (parts.size() != 2 || parts[0].count != parts[1].count)
     throw Error(ErrorCode::kInvalidArgument, "a pair takes two matrices of the same shape");
 }
 
 }  // namespace
 
-TernaryTiles::TernaryTiles(std::vector<const PackedTernary*> parts, Order order)
+TernaryTiles::TernaryTiles(std::vector<TernaryRows> parts, Order order)
     : parts_(std::move(parts)), order_(order) {
   check_parts(parts_, order);
   if (order == Order::kPaired) {
-    outputs_ = parts_.front()->rows();
+    outputs_ = parts_.front().count;
     groups_ = (outputs_ + kPairRows - 1) / kPairRows;
     return;
   }
-  for (const PackedTernary* part : parts_) outputs_ += part->rows();
+  for (const TernaryRows& part : parts_) outputs_ += part.count;
   groups_ = (outputs_ + kGroupRows - 1) / kGroupRows;
 }
 
@@ -62,11 +67,12 @@ TernaryTiles::Source TernaryTiles::source(int64_t row) const {
     const int64_t in_group = row % kGroupRows;
     const int64_t part_row = row / kGroupRows * kPairRows + in_group % kPairRows;
     if (part_row >= outputs_) return {};
-    return {parts_[in_group < kPairRows ? 0 : 1], part_row};
+    const TernaryRows& part = parts_[in_group < kPairRows ? 0 : 1];
+    return {part.matrix, part.first + part_row};
   }
-  for (const PackedTernary* part : parts_) {
-    if (row < part->rows()) return {part, row};
-    row -= part->rows();
+  for (const TernaryRows& part : parts_) {
+    if (row < part.count) return {part.matrix, part.first + row};
+    row -= part.count;
   }
   return {};
 }

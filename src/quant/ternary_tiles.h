@@ -8,7 +8,16 @@
 
 namespace bitnet {
 
-/// Several ternary matrices of the same width as one, in the GPU's resident layout.
+/// Rows [first, first + count) of a matrix of any layout.
+struct TernaryRows {
+  const PackedTernary* matrix = nullptr;
+  int64_t first = 0, count = 0;
+
+  TernaryRows(const PackedTernary* whole) : TernaryRows(whole, 0, whole->rows()) {}
+  TernaryRows(const PackedTernary* of, int64_t from, int64_t rows) : matrix(of), first(from), count(rows) {}
+};
+
+/// Rows of several ternary matrices of the same width as one, in the GPU's resident layout.
 ///
 /// Rows are taken in groups of 16, columns in tiles of 128; both are padded with weight 0. The tiles of a
 /// group follow one another, then the next group's. A tile is 512 bytes = 32 lanes x 4 words: lane 4g + t (g
@@ -29,10 +38,10 @@ class TernaryTiles {
   /// rows 8i ... 8i + 7 of the first, then of the second.
   enum class Order { kStacked, kPaired };
 
-  /// The parts, of any layout, must outlive this. Throws kInvalidArgument where their shapes do not fit.
-  TernaryTiles(std::vector<const PackedTernary*> parts, Order order);
+  /// The parts' matrices must outlive this. Throws kInvalidArgument where their shapes do not fit.
+  TernaryTiles(std::vector<TernaryRows> parts, Order order);
 
-  [[nodiscard]] int64_t cols() const { return parts_.front()->cols(); }
+  [[nodiscard]] int64_t cols() const { return parts_.front().matrix->cols(); }
   [[nodiscard]] int64_t groups() const { return groups_; }
   [[nodiscard]] int64_t k_tiles() const { return (cols() + kTileCols - 1) / kTileCols; }
   [[nodiscard]] int64_t group_words() const { return k_tiles() * kTileWords; }
@@ -54,7 +63,7 @@ class TernaryTiles {
   };
   [[nodiscard]] Source source(int64_t row) const;
 
-  std::vector<const PackedTernary*> parts_;
+  std::vector<TernaryRows> parts_;
   Order order_;
   int64_t groups_ = 0, outputs_ = 0;
 };

@@ -1,5 +1,7 @@
 // Choosing a device; most of it needs no GPU.
 
+#include "inference/device.h"
+
 #include "bitnet/core/error.h"
 #include "bitnet/core/log.h"
 #include "bitnet/inference/cuda_speed.h"
@@ -28,13 +30,22 @@ class Device : public ::testing::Test {
 std::shared_ptr<const Model> Device::model_;
 
 TEST_F(Device, NamesAreChecked) {
-  for (const char* name : {"", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda0"})
+  for (const char* name : {"", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda0", "cuda:0,", "cuda:,1",
+                           "cuda:0,,1", "cuda:0;1", "cuda:0,1,0"})
     EXPECT_EQ(error_of({.context = 64, .device = name}), ErrorCode::kInvalidArgument) << name;
   EXPECT_EQ(error_of({.isa = "scalar", .context = 64, .device = "cuda"}), ErrorCode::kInvalidArgument);
 }
 
 TEST_F(Device, AGpuThatIsNotThereIsAnErrorWithTheReason) {
   EXPECT_EQ(error_of({.context = 64, .device = "cuda:63"}), ErrorCode::kUnsupported);
+  EXPECT_EQ(error_of({.context = 64, .device = "cuda:62,63"}), ErrorCode::kUnsupported);
+}
+
+TEST(DeviceNames, ListGpusInTheirOrder) {
+  EXPECT_EQ(cuda_indices("cuda"), std::vector<int>{0});
+  EXPECT_EQ(cuda_indices("auto"), std::vector<int>{0});
+  EXPECT_EQ(cuda_indices("cuda:7"), std::vector<int>{7});
+  EXPECT_EQ(cuda_indices("cuda:2,0,11"), (std::vector<int>{2, 0, 11}));
 }
 
 TEST_F(Device, AutoTakesTheProcessorAndSaysWhy) {
@@ -68,6 +79,18 @@ TEST(CudaSpeed, NamesAndMissingGpusAreErrors) {
   };
   EXPECT_EQ(error_of("cpu"), ErrorCode::kInvalidArgument);
   EXPECT_EQ(error_of("cuda:63"), ErrorCode::kUnsupported);
+}
+
+TEST(CudaSpeed, ExchangesAreMeasuredOfSeveralGpus) {
+  KernelShapes shapes;
+  shapes.hidden = 200, shapes.intermediate = 300, shapes.heads = 4, shapes.kv_heads = 2, shapes.head_dim = 50;
+  shapes.vocab = 100, shapes.tokens = {1, 33, 300};
+  EXPECT_THROW((void)measure_cuda_exchanges(shapes, "cuda:62,63"), Error);
+  const size_t gpus = cuda_devices().devices.size();
+  if (gpus < 2) GTEST_SKIP() << "there are " << gpus << " GPUs, not 2";
+  const std::vector<KernelSpeed> speeds = measure_cuda_exchanges(shapes, "cuda:0,1");
+  EXPECT_TRUE(speeds.size() == 6 || speeds.size() == 12) << speeds.size();
+  for (const KernelSpeed& speed : speeds) EXPECT_GT(speed.seconds, 0) << speed.kernel << " " << speed.shape;
 }
 
 TEST(CudaSpeed, MeasuresEveryProductOnce) {

@@ -66,11 +66,12 @@ TEST_F(Pages, AreMappedWhereAskedForAndGivenBack) {
 TEST_F(Pages, CachesHaveThoseOfTheirTokensAlone) {
   constexpr int64_t kContext = 200000;
   const auto model = Model::load(testing::bundled_model());
+  const auto weights = model_on_device(model->impl(), 0, {});
   for (const DType type : {DType::kF32, DType::kF16, DType::kI8}) {
     SCOPED_TRACE(to_string(type));
     std::vector<std::unique_ptr<CudaCache>> caches;
     for (int i = 0; i < 4; ++i)
-      caches.push_back(std::make_unique<CudaCache>(model->impl(), 0, kContext, type, pool_));
+      caches.push_back(std::make_unique<CudaCache>(model->impl(), *weights, kContext, type, pool_));
     const auto full = static_cast<size_t>(caches.front()->bytes());
     caches[0]->reserve(1);
     const size_t least = pool_->taken_bytes();
@@ -90,8 +91,9 @@ TEST_F(Pages, CachesHaveThoseOfTheirTokensAlone) {
 /// The sequences that are there keep what they have, and the one that failed holds no more than before.
 TEST_F(Pages, RunningOutOfMemorySaysWhatWasNeeded) {
   const auto model = Model::load(testing::bundled_model());
-  CudaCache first(model->impl(), 0, 1 << 20, DType::kF32, pool_),
-      second(model->impl(), 0, 1 << 20, DType::kF32, pool_);
+  const auto weights = model_on_device(model->impl(), 0, {});
+  CudaCache first(model->impl(), *weights, 1 << 20, DType::kF32, pool_),
+      second(model->impl(), *weights, 1 << 20, DType::kF32, pool_);
   first.reserve(10);
   const size_t taken = pool_->taken_bytes();
   constexpr int64_t kLeft = int64_t{200} << 20;

@@ -33,8 +33,8 @@ void Step::compare(const std::filesystem::path& file, DType kv_type, std::span<c
   CudaForward forward(config, *weights, scratch, kv_type, context);
   CudaStep step(config, *weights, scratch, kv_type, context);
   if (!step.runs()) GTEST_SKIP() << "this GPU decodes kernel by kernel";
-  const CudaCache kernels_cache(model->impl(), 0, context, kv_type),
-      step_cache(model->impl(), 0, context, kv_type);
+  const CudaCache kernels_cache(model->impl(), *weights, context, kv_type),
+      step_cache(model->impl(), *weights, context, kv_type);
   const size_t bytes = static_cast<size_t>(step_cache.bytes() / 2);
   const bool half = kv_type == DType::kF16;
   const uint32_t random_bits = half ? 0x83ff83ffu : 0x807fffffu, exponents = half ? 0x34003400u : 0x3e800000u;

@@ -69,10 +69,9 @@ struct Matrix {
   TernaryWeights weights;
 
   Matrix(std::vector<PackedTernary> from, bool paired) : parts(std::move(from)) {
-    std::vector<const PackedTernary*> pointers;
-    for (const PackedTernary& part : parts) pointers.push_back(&part);
-    const TernaryTiles layout(pointers,
-                              paired ? TernaryTiles::Order::kPaired : TernaryTiles::Order::kStacked);
+    std::vector<TernaryRows> rows;
+    for (const PackedTernary& part : parts) rows.emplace_back(&part);
+    const TernaryTiles layout(rows, paired ? TernaryTiles::Order::kPaired : TernaryTiles::Order::kStacked);
     std::vector<uint32_t> words(static_cast<size_t>(layout.groups() * layout.group_words()));
     layout.pack(0, layout.groups(), words);
     tiles = to_device(words);
@@ -182,6 +181,8 @@ TEST_F(Ternary, GemvHasTheScalarTablesBits) {
   }
   expect_gemv(random, {33, 300}, Epilogue::kStore, 0);
   expect_gemv(random, {33, 300}, Epilogue::kStore, 2);
+  for (const Epilogue epilogue : kEpilogues) expect_gemv(random, {300, 17920}, epilogue, 1);  // a block alone
+  expect_gemv(random, {5000, 17920}, Epilogue::kAdd, 1);
 }
 
 /// The same from an image of x, which `quantize` makes.

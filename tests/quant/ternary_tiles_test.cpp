@@ -96,11 +96,32 @@ TEST(TernaryTiles, EveryLayoutOfThePartsGivesTheSameRows) {
     expect_row(pair, words, row, row % 16 < 8 ? &gate : &up, row / 16 * 8 + row % 8);
 }
 
+TEST(TernaryTiles, RowsOfAMatrixAreTakenAlone) {
+  const PackedTernary a = random_matrix(70, 140, 12, TernaryLayout::kRows), b = random_matrix(70, 140, 13);
+  const TernaryTiles stacked({{&a, 17, 20}, {&b, 69, 1}}, TernaryTiles::Order::kStacked);
+  EXPECT_EQ(stacked.outputs(), 21);
+  std::vector<uint32_t> words = pack_all(stacked);
+  for (int64_t row = 0; row < 32; ++row) {
+    const PackedTernary* part = row < 20 ? &a : row < 21 ? &b : nullptr;
+    expect_row(stacked, words, row, part, row < 20 ? row + 17 : 69);
+  }
+  const TernaryTiles paired({{&a, 32, 9}, {&b, 32, 9}}, TernaryTiles::Order::kPaired);
+  EXPECT_EQ(paired.outputs(), 9);
+  words = pack_all(paired);
+  for (int64_t row = 0; row < 32; ++row) {
+    const int64_t part_row = row / 16 * 8 + row % 8;
+    const PackedTernary* part = part_row >= 9 ? nullptr : row % 16 < 8 ? &a : &b;
+    expect_row(paired, words, row, part, 32 + part_row);
+  }
+}
+
 TEST(TernaryTiles, ShapesThatDoNotFitAreRefused) {
   const PackedTernary a = random_matrix(4, 16, 6), b = random_matrix(4, 32, 7), c = random_matrix(5, 16, 8);
   EXPECT_THROW(TernaryTiles({}, TernaryTiles::Order::kStacked), Error);
   EXPECT_THROW(TernaryTiles({&a, &b}, TernaryTiles::Order::kStacked), Error);
   EXPECT_THROW(TernaryTiles({&a, &c}, TernaryTiles::Order::kPaired), Error);
+  EXPECT_THROW(TernaryTiles({{&a, 2, 3}}, TernaryTiles::Order::kStacked), Error);
+  EXPECT_THROW(TernaryTiles({{&a, 2, 0}}, TernaryTiles::Order::kStacked), Error);
   const TernaryTiles tiles({&a}, TernaryTiles::Order::kStacked);
   std::vector<uint32_t> words(5);
   EXPECT_THROW(tiles.pack(0, 1, words), Error);

@@ -21,8 +21,9 @@ struct SessionOptions {
   DType kv_type = DType::kF32;  ///< kF32, kF16 or kI8
   int64_t batch = 512;          ///< tokens computed together in prefill
   bool exact_head = false;      ///< append_top() computes all logits: the same results, slower
-  /// "cpu"; "cuda" or "cuda:N": that GPU or an error; "auto": GPU 0 if there is one that can run the model
-  /// and no isa is named, else the processor (the reason is logged).
+  /// "cpu"; "cuda" or "cuda:N": that GPU or an error; "cuda:N,M,...": several GPUs share the model, or an
+  /// error; "auto": GPU 0 if there is one that can run the model and no isa is named, else the processor (the
+  /// reason is logged).
   std::string device = "cpu";
   /// Called while the first session on a GPU uploads the weights, and while the first one on the processor
   /// lays them out where loading has deferred that: bytes done and in all.

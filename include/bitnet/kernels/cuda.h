@@ -13,6 +13,7 @@ struct CudaDevice {
   int compute_major = 0, compute_minor = 0;
   int multiprocessors = 0;
   int64_t total_bytes = 0, l2_bytes = 0;
+  std::vector<int> reaches;  ///< indices of the GPUs whose memory this one can read and write
 };
 
 struct CudaDevices {

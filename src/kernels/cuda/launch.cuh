@@ -121,6 +121,14 @@ size_t step_exchange_bytes(const StepArgs& args);
 void decode_step(const StepArgs& args, Stream stream);
 void shift(const ShiftArgs& args, Stream stream);
 void glu(const GluArgs& args, Stream stream);
+bool can_reach(int from, int to);
+void reach(int peer);
+size_t gather_area_bytes();
+void next_pass(void* area, uint32_t gathers, Stream stream);
+void gather_few(const GatherArgs& args, Stream stream);
+void gather_many(const GatherArgs& args, Stream stream);
+void pack(const PackArgs& args, Stream stream);
+void unpack(const PackArgs& args, Stream stream);
 void read_memory(const void* data, size_t bytes, uint32_t* out, Stream stream);
 double int8_peak(uint32_t* out, Stream stream);
 double wgmma_peak(uint32_t* out, Stream stream);  // where device_limits().wgmma

@@ -201,6 +201,14 @@ const Table& table() {
       .decode_step = decode_step,
       .shift = shift,
       .glu = glu,
+      .can_reach = can_reach,
+      .reach = reach,
+      .gather_area_bytes = gather_area_bytes,
+      .next_pass = next_pass,
+      .gather_few = gather_few,
+      .gather_many = gather_many,
+      .pack = pack,
+      .unpack = unpack,
       .read_memory = read_memory,
       .int8_peak = int8_peak,
   };
@@ -230,7 +238,14 @@ CudaDevices cuda_devices() {
                              .compute_minor = properties.minor,
                              .multiprocessors = properties.multiProcessorCount,
                              .total_bytes = static_cast<int64_t>(properties.totalGlobalMem),
-                             .l2_bytes = properties.l2CacheSize});
+                             .l2_bytes = properties.l2CacheSize,
+                             .reaches = {}});
+  }
+  for (CudaDevice& device : found.devices) {
+    for (const CudaDevice& other : found.devices) {
+      if (other.index != device.index && cuda::can_reach(device.index, other.index))
+        device.reaches.push_back(other.index);
+    }
   }
   if (found.devices.empty()) found.reason = "no GPU of compute capability 8.0 or newer";
   return found;

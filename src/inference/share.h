@@ -1,0 +1,40 @@
+#pragma once
+
+#include "bitnet/core/thread_pool.h"
+#include "bitnet/model/config.h"
+
+#include <compare>
+#include <cstdint>
+#include <string>
+
+namespace bitnet::cuda {
+
+/// Which of several GPUs that compute a model together; one alone is {0, 1}.
+struct Share {
+  int rank = 0, size = 1;
+  [[nodiscard]] bool alone() const { return size == 1; }
+  auto operator<=>(const Share&) const = default;
+};
+
+struct SharePlace {
+  int device = 0;
+  Share share;
+  auto operator<=>(const SharePlace&) const = default;
+};
+
+/// Rows that a GPU computes of every matrix, [begin, end) of the vector that the matrix makes: key heads (and
+/// the query heads that share them, as elements of the attention's output), hidden state, gates, vocabulary
+/// (docs/adr/0010).
+struct ShareRows {
+  using Range = ThreadPool::Range;
+  Range kv_heads, attention, hidden, ffn, vocab;
+};
+[[nodiscard]] ShareRows rows_of(const ModelConfig& config, Share share);
+
+/// What is left of the model for one GPU: its heads and its part of the vocabulary. Widths stay.
+[[nodiscard]] ModelConfig config_of(const ModelConfig& config, Share share);
+
+/// Why `gpus` GPUs cannot share the model; empty if they can.
+[[nodiscard]] std::string split_reason(const ModelConfig& config, int gpus);
+
+}  // namespace bitnet::cuda
