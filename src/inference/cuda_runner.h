@@ -29,8 +29,8 @@ class ShareRunner : public Runner {
 
 }  // namespace cuda
 
-/// On the GPUs of these indices, one or several (a GPU may stand twice: for tests, which must load all
-/// kernels first). `context` and options.batch must be checked; the model must outlive the runner.
+/// On the GPUs of these indices, one or several, all different. `context` and options.batch must be checked;
+/// the model must outlive the runner.
 [[nodiscard]] std::unique_ptr<Runner> make_cuda_runner(const Model::Impl& model,
                                                        const SessionOptions& options, int64_t context,
                                                        std::span<const int> devices);

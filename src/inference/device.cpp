@@ -30,7 +30,7 @@ std::string cuda_reason(const Model::Impl& model, std::span<const int> indices) 
                                     [&](const CudaDevice& device) { return device.index == index; });
     if (!exists) return fmt::format("there is no GPU {} of compute capability 8.0 or newer", index);
   }
-  const std::string reason = cuda::unsupported_reason(model);
+  std::string reason = cuda::unsupported_reason(model);
   if (!reason.empty() || indices.size() == 1) return reason;
   return cuda::split_reason(model.checkpoint.config(), static_cast<int>(indices.size()));
 }

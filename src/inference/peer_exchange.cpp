@@ -16,11 +16,8 @@ struct PeerTable {
 
 class PeerExchange final : public Exchange {
  public:
-  PeerExchange(int rank, int device, bool own_gpu)
-      : rank_(rank),
-        device_((table().use_device(device), device)),
-        own_gpu_(own_gpu),
-        area_(table().gather_area_bytes()) {
+  PeerExchange(int rank, int device)
+      : rank_(rank), device_((table().use_device(device), device)), area_(table().gather_area_bytes()) {
     renew();
   }
   void connect(const PeerTable& peers) { peers_ = peers; }
@@ -36,7 +33,6 @@ class PeerExchange final : public Exchange {
     args.rank = rank_;
     args.tokens = tokens;
     args.index = next_++;
-    args.own_gpu = own_gpu_;
     const int64_t row = (args.begin[args.size] + 1) / 2 * 2;
     if (tokens * row <= kFewElements) {
       table().gather_few(args, stream);
@@ -56,7 +52,6 @@ class PeerExchange final : public Exchange {
 
  private:
   int rank_, device_;
-  bool own_gpu_;
   DeviceBuffer area_;
   PeerTable peers_;
   uint32_t next_ = 0;  ///< gather of the pass
@@ -70,14 +65,11 @@ std::vector<std::unique_ptr<Exchange>> make_peer_exchanges(const ModelConfig& co
   std::vector<std::unique_ptr<PeerExchange>> sides;
   for (int rank = 0; rank < size; ++rank) {
     const int device = places[static_cast<size_t>(rank)].device;
-    bool own_gpu = true;
     table().use_device(device);
-    for (int other = 0; other < size; ++other) {
-      const int peer = places[static_cast<size_t>(other)].device;
-      if (peer != device) table().reach(peer);
-      own_gpu = own_gpu && (other == rank || peer != device);
+    for (const ExchangePlace& other : places) {
+      if (other.device != device) table().reach(other.device);
     }
-    sides.push_back(std::make_unique<PeerExchange>(rank, device, own_gpu));
+    sides.push_back(std::make_unique<PeerExchange>(rank, device));
   }
   PeerTable peers;
   peers.gathers_of_pass = static_cast<uint32_t>(Exchange::kGathers * config.num_layers);

@@ -9,6 +9,7 @@
 #include "inference/prefix_cache.h"
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -57,12 +58,22 @@ class SplitCache final : public SequenceCache {
   std::vector<std::unique_ptr<SequenceCache>> parts_;
 };
 
+class SplitRunner;
+
+/// Kernels of a pass wait for those of the same pass on other GPUs, and kernels behind them hold
+/// multiprocessors meanwhile: of two passes under way, one could keep the other from what it waits for. So
+/// there is one.
+std::mutex pass_mutex;
+SplitRunner* under_way = nullptr;
+
 /// A thread for each GPU queues its work, so that no GPU waits for the launches of another.
 class SplitRunner final : public Runner {
  public:
   SplitRunner(const Model::Impl& model, const SessionOptions& options, int64_t context,
               std::span<const int> devices);
   ~SplitRunner() override {
+    const std::scoped_lock lock(pass_mutex);
+    if (under_way == this) under_way = nullptr;
     for (const auto& share : shares_) {  // who has ended may still be read from
       try {
         share->synchronize();
@@ -88,6 +99,9 @@ class SplitRunner final : public Runner {
   }
 
  private:
+  void synchronize() {
+    for (const auto& share : shares_) share->synchronize();
+  }
   /// Calls body(rank) for each GPU, all at once.
   template <class Body>
   void for_each_share(Body&& body) {

@@ -345,7 +345,8 @@ inline constexpr int64_t kFewElements = int64_t{1} << 16;
 
 /// Rows of which GPU r has computed elements [begin[r], begin[r + 1]); begins are even. Afterwards those of
 /// GPU `rank` are whole. All GPUs queue the same gathers in the same order, at least two a pass, and no part
-/// is written again before a gather that follows this one.
+/// is written again before a gather that follows this one. Kernels wait for those of other GPUs: passes of
+/// different models must not be under way at once.
 struct GatherArgs {
   int rank, size;
   int64_t begin[kMostGpus + 1];
@@ -353,7 +354,6 @@ struct GatherArgs {
   int64_t stride, tokens;
   void* areas[kMostGpus];  ///< gather_area_bytes() on each GPU, zeros at first
   uint32_t index;          ///< how many gathers of the pass are before this one
-  bool own_gpu;            ///< no other share is on this GPU: kernels behind may take their places early
 };
 
 /// Parts as above between rows and [size][tokens][longest].

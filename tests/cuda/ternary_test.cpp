@@ -181,8 +181,7 @@ TEST_F(Ternary, GemvHasTheScalarTablesBits) {
   }
   expect_gemv(random, {33, 300}, Epilogue::kStore, 0);
   expect_gemv(random, {33, 300}, Epilogue::kStore, 2);
-  for (const Epilogue epilogue : kEpilogues) expect_gemv(random, {300, 17920}, epilogue, 1);  // a block alone
-  expect_gemv(random, {5000, 17920}, Epilogue::kAdd, 1);
+  expect_gemv(random, {300, 17920}, Epilogue::kAdd, 1);
 }
 
 /// The same from an image of x, which `quantize` makes.

@@ -61,7 +61,7 @@ __device__ __forceinline__ GatherArea* area(const GatherArgs& args, int rank) {
 }
 
 __device__ __forceinline__ uint32_t start(const GatherArgs& args) {
-  if (args.own_gpu) let_next_start();
+  let_next_start();
   wait_for_previous();
   return __ldcg(&area(args, args.rank)->epoch) + args.index;
 }
@@ -202,7 +202,6 @@ void gather_few(const GatherArgs& args, Stream stream) {
 }
 
 void gather_many(const GatherArgs& args, Stream stream) {
-  // A block a multiprocessor: where two shares are on one GPU, both gathers and another kernel have room.
   const dim3 blocks(static_cast<unsigned>(device_limits().multiprocessors));
   const bool fours =
       std::all_of(args.begin, args.begin + args.size, [](int64_t begin) { return begin % 4 == 0; });

@@ -13,11 +13,11 @@
 namespace bitnet::cuda {
 namespace {
 
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarp;
 /// Tiles that a warp holds in registers ahead of their use.
 constexpr int kAhead = 6;
-/// Two blocks share a multiprocessor, or where a row is so wide that one fills its shared memory, one has as
-/// many threads: they round the row twice as fast.
-constexpr int kThreads = 256, kWideThreads = 512;
+constexpr int kBlocksPerMultiprocessor = 2;
 
 /// Two rows' partial sums: accumulator s holds codes * 4^s, so that masks do without shifts.
 /// Bound: 64 * 2 * 128 * cols / 4 < 2^31 for cols < 2^18.
@@ -59,13 +59,7 @@ struct Layout {
   }
 };
 
-Layout layout_of(const GemvArgs& args, int64_t block_groups) {
-  return {.padded_cols = static_cast<int>(args.weights.k_tiles * kTileCols),
-          .block_rows = static_cast<int>(block_groups * kTileRows),
-          .normed = args.norms.first != nullptr};
-}
-
-template <Epilogue kEpilogue, int kThreads>
+template <Epilogue kEpilogue>
 __device__ void write_outputs(const GemvArgs& args, int64_t first_group, int rows, const int* sums,
                               const float* row_scales, RowScale row) {
   const auto value = [&](int r) { return product(sums[r], row.sum, row_scales[r], row.scale); };
@@ -85,9 +79,8 @@ __device__ void write_outputs(const GemvArgs& args, int64_t first_group, int row
   }
 }
 
-template <Epilogue kEpilogue, int kThreads>
-__global__ void __launch_bounds__(kThreads, kWideThreads / kThreads) gemv_kernel(const GemvArgs args) {
-  constexpr int kWarps = kThreads / kWarp;
+template <Epilogue kEpilogue>
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) gemv_kernel(const GemvArgs args) {
   extern __shared__ float4 shared[];
   __shared__ RowReduction<kThreads> reduction;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -149,37 +142,32 @@ __global__ void __launch_bounds__(kThreads, kWideThreads / kThreads) gemv_kernel
   }
   if (begin < end && column_tile != 0) pair.flush(sums + group * kTileRows + row_in_tile);
   __syncthreads();
-  write_outputs<kEpilogue, kThreads>(args, first_group, groups * kTileRows, sums, row_scales, scale);
+  write_outputs<kEpilogue>(args, first_group, groups * kTileRows, sums, row_scales, scale);
 }
 
-template <int kThreads>
-void run_threads(const GemvArgs& args, Stream stream) {
+}  // namespace
+
+void ternary_gemv(const GemvArgs& args, Stream stream) {
   const int64_t blocks = std::min<int64_t>(
-      args.weights.groups, int64_t{kWideThreads / kThreads} * device_limits().multiprocessors);
-  const Layout layout = layout_of(args, ceil_div(args.weights.groups, blocks));
+      args.weights.groups, int64_t{kBlocksPerMultiprocessor} * device_limits().multiprocessors);
+  const int64_t block_groups = ceil_div(args.weights.groups, blocks);
+  const Layout layout{.padded_cols = static_cast<int>(args.weights.k_tiles * kTileCols),
+                      .block_rows = static_cast<int>(block_groups * kTileRows),
+                      .normed = args.norms.first != nullptr};
   const auto run = [&](auto kernel) {
     launch(kernel, dim3(static_cast<unsigned>(blocks)), kThreads, layout.bytes(), Start::kOverlapped, stream,
            args);
   };
   switch (args.epilogue) {
     case Epilogue::kStore:
-      return run(gemv_kernel<Epilogue::kStore, kThreads>);
+      return run(gemv_kernel<Epilogue::kStore>);
     case Epilogue::kAdd:
-      return run(gemv_kernel<Epilogue::kAdd, kThreads>);
+      return run(gemv_kernel<Epilogue::kAdd>);
     case Epilogue::kRelu2:
-      return run(gemv_kernel<Epilogue::kRelu2, kThreads>);
+      return run(gemv_kernel<Epilogue::kRelu2>);
     case Epilogue::kSilu:
-      return run(gemv_kernel<Epilogue::kSilu, kThreads>);
+      return run(gemv_kernel<Epilogue::kSilu>);
   }
-}
-
-}  // namespace
-
-void ternary_gemv(const GemvArgs& args, Stream stream) {
-  // By the columns alone: parts of a matrix are rounded in the order of the whole.
-  if (2 * layout_of(args, 0).bytes() <= static_cast<size_t>(device_limits().shared_bytes))
-    return run_threads<kThreads>(args, stream);
-  run_threads<kWideThreads>(args, stream);
 }
 
 }  // namespace bitnet::cuda
