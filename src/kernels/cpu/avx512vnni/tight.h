@@ -42,7 +42,11 @@ inline __m512i choose(int mask, __m512i yes, __m512i no) {
 
 // The eight indices of a unit, in the lower five bits of each byte; what lies above them is anything.
 inline void tight_indices(const uint8_t* unit, __m512i (&index)[8]) {
-  BITNET_UNROLL for (int v = 0; v < 5; ++v) index[v] = _mm512_loadu_si512(unit + 64 * v);
+  BITNET_UNROLL for (int v = 0; v < 5; ++v) {
+    index[v] = _mm512_loadu_si512(unit + 64 * v);
+    // The empty asm keeps GCC from loading it anew for each use: loads bound products of one token.
+    __asm__("" : "+v"(index[v]));
+  }
   index[5] = choose(0x1c, _mm512_srli_epi16(index[0], 3), _mm512_srli_epi16(index[1], 6));
   index[6] = choose(0x1c, _mm512_srli_epi16(index[2], 3), _mm512_srli_epi16(index[3], 6));
   index[7] = choose(0x07, _mm512_srli_epi16(index[4], 5),
