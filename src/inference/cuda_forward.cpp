@@ -8,8 +8,8 @@
 namespace bitnet::cuda {
 namespace {
 
-/// Of scratch for sequences decoded together: 64 MiB; the others follow in another launch.
-constexpr int64_t kMostPartialFloats = int64_t{16} << 20;
+/// Of scratch for sequences decoded together: 32 MiB; the others follow in another launch.
+constexpr int64_t kMostPartialFloats = int64_t{8} << 20;
 
 int64_t padded(int64_t elements) {
   return (elements + kPad - 1) / kPad * kPad;

@@ -76,6 +76,8 @@ class CudaForward {
   void attend_i8_singles(int64_t layer, int64_t singles, int64_t chunks, Stream stream);
   void attend_i8_segment(int64_t layer, const Segment& segment, Stream stream);
   [[nodiscard]] I8AttentionArgs i8_args(int64_t layer) const;
+  /// Tokens that scratch has room for.
+  [[nodiscard]] int64_t i8_rows_at_once(int64_t chunks) const;
   [[nodiscard]] Norms norms(const DeviceBuffer& weight, const DeviceLinear& linear) const;
   [[nodiscard]] Epilogue glu_epilogue() const;
   void glu(int64_t count, Stream stream) const;

@@ -24,15 +24,20 @@ I8AttentionArgs CudaForward::i8_args(int64_t layer) const {
           .sin = scratch_.sin.as<float>(),
           .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
           .max_chunks = 0,
-          .partial_chunks = scratch_.chunks,
           .partial = scratch_.partial.as<float>(),
           .out = scratch_.attn.as<float>() + model_.rows.attention.begin,
           .out_stride = scratch_.q_size,
           .block_tokens = 0};
 }
 
+int64_t CudaForward::i8_rows_at_once(int64_t chunks) const {
+  const auto floats = static_cast<int64_t>(scratch_.partial.bytes() / sizeof(float));
+  return floats / (config_.num_heads * chunks * (config_.head_dim + 2));  // kDecodePartial has room for one
+}
+
 void CudaForward::attend_i8_singles(int64_t layer, int64_t singles, int64_t chunks, Stream stream) {
-  const int64_t most = scratch_.decode_row_count;
+  if (singles == 0) return;
+  const int64_t most = i8_rows_at_once(chunks);
   I8AttentionArgs args = i8_args(layer);
   args.max_chunks = chunks;
   for (int64_t first = 0; first < singles; first += most) {
@@ -46,10 +51,11 @@ void CudaForward::attend_i8_segment(int64_t layer, const Segment& segment, Strea
   I8AttentionArgs args = i8_args(layer);
   args.keys = segment.cache->keys();
   args.values = segment.cache->values();
+  args.max_chunks = chunks_of(segment.position + segment.count);
+  const int64_t most = i8_rows_at_once(args.max_chunks);
   for (int64_t done = 0; done < segment.count; done += args.tokens) {
-    args.tokens = std::min(scratch_.decode_row_count, segment.count - done);
+    args.tokens = std::min(most, segment.count - done);
     args.first = segment.position + done;
-    args.max_chunks = chunks_of(args.first + args.tokens);
     args.qkv = scratch_.qkv_rows.as<float>() + (segment.row + done) * scratch_.qkv;
     args.out =
         scratch_.attn.as<float>() + (segment.row + done) * scratch_.q_size + model_.rows.attention.begin;

@@ -259,8 +259,8 @@ struct DecodeAttentionArgs {
 /// to the bit. A sequence's keys, and values, are
 ///   keys [layers][positions][kv_heads][kv_head_stride], values [layers][positions / 4][kv_heads][stride][4]
 /// and behind them f32 scales [layers][kv_heads][positions]; positions is a multiple of 4. No token's
-/// position is at or beyond max_chunks * kAttentionChunk; `partial` holds tokens * heads * partial_chunks *
-/// kDecodePartial floats.
+/// position is at or beyond max_chunks * kAttentionChunk; `partial` holds tokens * heads * max_chunks *
+/// (head_dim + 2) floats.
 struct I8AttentionArgs {
   float* qkv;
   int64_t qkv_stride, tokens;
@@ -273,7 +273,7 @@ struct I8AttentionArgs {
   const float* cos;
   const float* sin;
   float scale;
-  int64_t max_chunks, partial_chunks;
+  int64_t max_chunks;
   float* partial;
   float* out;
   int64_t out_stride;

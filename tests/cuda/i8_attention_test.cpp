@@ -165,7 +165,7 @@ class Comparison {
     const int64_t out_row = heads_.heads * heads_.head_dim;
     const DeviceBuffer out = filled<float>(tokens * out_row);
     const DeviceBuffer partial =
-        filled<float>(tokens * heads_.heads * chunks_ * kDecodePartial, std::nanf(""));
+        filled<float>(tokens * heads_.heads * chunks_ * (heads_.head_dim + 2), std::nanf(""));
     std::vector<DecodeRow> singles;
     for (int64_t t = 0; t < tokens; ++t)
       singles.push_back(
@@ -186,7 +186,6 @@ class Comparison {
                             .sin = angles.as<float>() + context_ * heads_.head_dim / 2,
                             .scale = kScale,
                             .max_chunks = chunks_,
-                            .partial_chunks = chunks_,
                             .partial = partial.as<float>(),
                             .out = out.as<float>(),
                             .out_stride = out_row,

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/kv.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/mma.cuh"
 
 #include <algorithm>
 
@@ -105,14 +106,15 @@ __global__ void __launch_bounds__(kStoreThreads) i8_store_kernel(const I8Attenti
 
 template <int kQueries>
 struct I8Shared {
-  int4 q[kQueries][kWords / 4];
+  int4 q[kQueries][kWords / 4 + 1];  // one more: rows start in different banks
   float q_scale[kQueries];
   int length[kQueries];  ///< positions of the chunk that a query sees
   int head[kQueries];    ///< among all; -1: no query
   int64_t token[kQueries];
   float weights[kQueries][kChunk];
   float value_scale[kChunk];
-  int4 high[kQueries][kGroups / 4], low[kQueries][kGroups / 4];  ///< digits of W, four positions a word
+  /// Digits of W, four positions a word; one more as above.
+  int4 high[kQueries][kGroups / 4 + 1], low[kQueries][kGroups / 4 + 1];
   float factor[kQueries], maximum[kQueries], total[kQueries];
 };
 
@@ -152,7 +154,12 @@ __device__ void quantize_queries(const I8AttentionArgs& args, I8Shared<kQueries>
   }
 }
 
-/// A thread's position for all queries.
+__device__ __forceinline__ float score_of(const I8AttentionArgs& args, int sum, float key_scale,
+                                          float q_scale) {
+  return __fmul_rn(static_cast<float>(sum), __fmul_rn(key_scale, __fmul_rn(q_scale, args.scale)));
+}
+
+/// A thread's position for all of few queries.
 template <int kQueries>
 __device__ void score_position(const I8AttentionArgs& args, const Layer8& keys, int kv_head, int longest,
                                I8Shared<kQueries>& s) {
@@ -173,9 +180,46 @@ __device__ void score_position(const I8AttentionArgs& args, const Layer8& keys, 
   }
   const float key_scale = keys.scales[kv_head * args.positions + position];
 #pragma unroll
-  for (int i = 0; i < kQueries; ++i) {
-    const float factor = __fmul_rn(key_scale, __fmul_rn(s.q_scale[i], args.scale));
-    s.weights[i][p] = __fmul_rn(static_cast<float>(sums[i]), factor);
+  for (int i = 0; i < kQueries; ++i) s.weights[i][p] = score_of(args, sums[i], key_scale, s.q_scale[i]);
+}
+
+/// The operand of 16 rows and words 8 step ... 8 step + 7 of a product on the tensor cores.
+template <int kStride>
+__device__ __forceinline__ void load_rows(const int4 (&rows)[kMostQueries][kStride], int step,
+                                          uint32_t (&a)[4]) {
+  const int lane = threadIdx.x % kWarp, word = 8 * step + lane % 4;
+  const auto* low = reinterpret_cast<const uint32_t*>(rows[lane / 4]);
+  const auto* high = reinterpret_cast<const uint32_t*>(rows[lane / 4 + 8]);
+  a[0] = low[word], a[1] = high[word], a[2] = low[word + 4], a[3] = high[word + 4];
+}
+
+/// The same scores on the tensor cores: a warp has 32 positions of all sixteen queries.
+__device__ void score_tiles(const I8AttentionArgs& args, const Layer8& keys, int kv_head, int longest,
+                            I8Shared<kMostQueries>& s) {
+  const int lane = threadIdx.x % kWarp, first = static_cast<int>(threadIdx.x) / kWarp * kWarp;
+  const int words = static_cast<int>(kv_head_stride(args.heads.head_dim)) / 4;
+  const int64_t begin = int64_t{blockIdx.x} * kChunk;
+#pragma unroll
+  for (int tile = 0; tile < kWarp; tile += 8) {
+    if (first + tile >= longest) return;
+    const int of_lane = first + tile + lane / 4;  // the position whose key it loads
+    const auto* key =
+        reinterpret_cast<const int*>(keys.data + key_offset(args.heads, begin + of_lane, kv_head, 0));
+    int sums[4] = {};
+    for (int step = 0; 8 * step < words; ++step) {
+      const int word = 8 * step + lane % 4;
+      uint32_t a[4];
+      load_rows(s.q, step, a);  // zeros behind head_dim
+      const bool seen = of_lane < longest;
+      mma_s8(sums, a, seen && word < words ? key[word] : 0, seen && word + 4 < words ? key[word + 4] : 0);
+    }
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      const int p = first + tile + lane % 4 * 2 + n % 2, query = lane / 4 + n / 2 * 8;
+      if (p >= longest) continue;
+      const float key_scale = keys.scales[kv_head * args.positions + begin + p];
+      s.weights[query][p] = score_of(args, sums[n], key_scale, s.q_scale[query]);
+    }
   }
 }
 
@@ -223,13 +267,22 @@ __device__ void weigh(int i, I8Shared<kQueries>& s) {
   s.total[i] = total;
 }
 
-/// Elements, maximum and total of a query's chunk.
+/// Elements of a query's chunk, and behind them maximum and total.
 __device__ __forceinline__ float* partial_of(const I8AttentionArgs& args, int64_t token, int head,
                                              int64_t chunk) {
-  return args.partial + ((token * args.heads.heads + head) * args.partial_chunks + chunk) * kDecodePartial;
+  const int64_t part = (token * args.heads.heads + head) * args.max_chunks + chunk;
+  return args.partial + part * (args.heads.head_dim + 2);
 }
 
-/// A thread has one dimension of eight queries: the lower half of the threads of the first eight.
+template <int kQueries>
+__device__ __forceinline__ void store_element(const I8AttentionArgs& args, const I8Shared<kQueries>& s,
+                                              int query, int d, int high, int low) {
+  if (s.length[query] == 0) return;
+  partial_of(args, s.token[query], s.head[query], blockIdx.x)[d] =
+      __fmul_rn(static_cast<float>(high * 128 + low), s.factor[query]);
+}
+
+/// A thread has one dimension of half the queries.
 template <int kQueries>
 __device__ void add_values(const I8AttentionArgs& args, const Layer8& values, int kv_head, int longest,
                            const I8Shared<kQueries>& s) {
@@ -253,11 +306,35 @@ __device__ void add_values(const I8AttentionArgs& args, const Layer8& values, in
       }
     }
 #pragma unroll
-    for (int i = 0; i < kHalf; ++i) {
-      const int query = first + i;
-      if (s.length[query] == 0) continue;
-      const float sum = static_cast<float>(high[i] * 128 + low[i]);
-      partial_of(args, s.token[query], s.head[query], blockIdx.x)[d] = __fmul_rn(sum, s.factor[query]);
+    for (int i = 0; i < kHalf; ++i) store_element(args, s, first + i, d, high[i], low[i]);
+  }
+}
+
+/// The same on the tensor cores: a warp has eight dimensions at a time of all sixteen queries.
+__device__ void value_tiles(const I8AttentionArgs& args, const Layer8& values, int kv_head, int longest,
+                            const I8Shared<kMostQueries>& s) {
+  const int lane = threadIdx.x % kWarp, head_dim = static_cast<int>(args.heads.head_dim);
+  const int64_t stride = args.heads.kv_heads * kv_head_stride(head_dim);  // words of four positions
+  const int64_t begin = value_offset(args.heads, int64_t{blockIdx.x} * kChunk, kv_head, 0);
+  for (int tile = static_cast<int>(threadIdx.x) / kWarp * 8; tile < head_dim; tile += kThreads / kWarp * 8) {
+    // The stride of heads is a multiple of eight: the tile's last dimensions lie in the cache.
+    const auto* value = reinterpret_cast<const int*>(values.data + begin) + tile + lane / 4;
+    int high[4] = {}, low[4] = {};
+#pragma unroll 2
+    for (int step = 0; 32 * step < longest; ++step) {
+      const int group = 8 * step + lane % 4;
+      const int v0 = 4 * group < longest ? value[group * stride] : 0;
+      const int v1 = 4 * (group + 4) < longest ? value[(group + 4) * stride] : 0;
+      uint32_t a[4];
+      load_rows(s.high, step, a);
+      mma_s8(high, a, v0, v1);
+      load_rows(s.low, step, a);
+      mma_s8(low, a, v0, v1);
+    }
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      const int d = tile + lane % 4 * 2 + n % 2;
+      if (d < head_dim) store_element(args, s, lane / 4 + n / 2 * 8, d, high[n], low[n]);
     }
   }
 }
@@ -281,13 +358,22 @@ __global__ void __launch_bounds__(kThreads) i8_chunk_kernel(const I8AttentionArg
     s.value_scale[threadIdx.x] = values.scales[kv_head * args.positions + position];
   }
   __syncthreads();
-  score_position(args, layer_of(args, token.keys), kv_head, longest, s);
+  const Layer8 keys = layer_of(args, token.keys);
+  if constexpr (kQueries == kMostQueries) {
+    score_tiles(args, keys, kv_head, longest, s);
+  } else {
+    score_position(args, keys, kv_head, longest, s);
+  }
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.x) / kWarp; i < kQueries; i += kThreads / kWarp) weigh(i, s);
   __syncthreads();
-  add_values(args, values, kv_head, longest, s);
+  if constexpr (kQueries == kMostQueries) {
+    value_tiles(args, values, kv_head, longest, s);
+  } else {
+    add_values(args, values, kv_head, longest, s);
+  }
   if (threadIdx.x >= kQueries || s.length[threadIdx.x] == 0) return;
-  float* out = partial_of(args, s.token[threadIdx.x], s.head[threadIdx.x], blockIdx.x) + kMaxHeadDim;
+  float* out = partial_of(args, s.token[threadIdx.x], s.head[threadIdx.x], blockIdx.x) + args.heads.head_dim;
   out[0] = s.maximum[threadIdx.x];
   out[1] = s.total[threadIdx.x];
 }
@@ -302,13 +388,13 @@ __global__ void __launch_bounds__(kThreads) i8_join_kernel(const I8AttentionArgs
   const float* part = partial_of(args, token, head, 0);
   const int chunks = row.position / kChunk + 1;
   for (int d = threadIdx.x; d < head_dim; d += kThreads) {
-    float o = part[d], maximum = part[kMaxHeadDim], total = part[kMaxHeadDim + 1];
+    float o = part[d], maximum = part[head_dim], total = part[head_dim + 1];
     for (int c = 1; c < chunks; ++c) {
-      const float* next = part + c * kDecodePartial;
-      const float larger = maximum > next[kMaxHeadDim] ? maximum : next[kMaxHeadDim];
-      const float a = exp_exact(maximum - larger), b = exp_exact(next[kMaxHeadDim] - larger);
+      const float* next = part + c * (head_dim + 2);
+      const float larger = maximum > next[head_dim] ? maximum : next[head_dim];
+      const float a = exp_exact(maximum - larger), b = exp_exact(next[head_dim] - larger);
       maximum = larger;
-      total = fmaf(total, a, __fmul_rn(next[kMaxHeadDim + 1], b));
+      total = fmaf(total, a, __fmul_rn(next[head_dim + 1], b));
       o = fmaf(o, a, __fmul_rn(next[d], b));
     }
     args.out[row.row * args.out_stride + head * head_dim + d] = __fmul_rn(o, __fdiv_rn(1.0f, total));
