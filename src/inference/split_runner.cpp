@@ -43,6 +43,7 @@ class SplitCache final : public SequenceCache {
   [[nodiscard]] std::vector<int32_t> load(const std::filesystem::path& path) override {
     KvCache host(model_.checkpoint.config(), context_, kv_type_);
     std::vector<int32_t> tokens = load_prefix(path, model_, host);
+    for (const auto& part : parts_) static_cast<CudaCache&>(*part).reserve(std::ssize(tokens));
     copy(host, std::ssize(tokens), false);
     return tokens;
   }
