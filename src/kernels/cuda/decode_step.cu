@@ -114,7 +114,7 @@ __device__ __forceinline__ Pair* outputs_of(const Exchange& exchange, int matrix
 __device__ __forceinline__ void run_product(const StepParams& params, const Regions& regions, int matrix,
                                             int layer, WeightRing& ring) {
   StepState& state = *regions.state;
-  const Share& groups = state.shares[matrix];
+  const Share groups = state.shares[matrix];
   if (groups.count() == 0) return;
   const bool paired = matrix == kGateUp, to_residual = matrix == kAttnOutput || matrix == kDown;
   const int thread = threadIdx.x, rows = groups.count() * kTileRows, first_row = groups.begin * kTileRows;

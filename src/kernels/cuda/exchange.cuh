@@ -65,7 +65,7 @@ __device__ __forceinline__ void await_pair(const Pair* place, uint32_t epoch) {
 template <int kCount, class Place, class Take>
 __device__ __forceinline__ void await_pairs(unsigned missing, uint32_t epoch, Place&& place, Take&& take) {
   const auto ask = [&] {
-    Pair pairs[kCount];
+    Pair pairs[kCount] = {};  // what no path sets would be live through all loops around
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       if (missing >> i & 1u) pairs[i] = load_pair(place(i));

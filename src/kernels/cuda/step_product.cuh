@@ -22,38 +22,58 @@ struct StepInput {
   float eps;
 };
 
-/// The thread's elements 2 (thread + kWorkers u), 2 (thread + kWorkers u) + 1 of the input.
+/// The thread's elements 2 (thread + kWorkers u), 2 (thread + kWorkers u) + 1 of the input; all loads in
+/// flight together.
 template <int kUnits>
 __device__ __forceinline__ void await_input(const StepInput& input, float2 (&x)[kUnits]) {
-  constexpr int kTogether = 6;  // loads in flight
   const int units = input.cols / 2;
+  unsigned missing = 0;
 #pragma unroll
-  for (int first = 0; first < kUnits; first += kTogether) {
-    unsigned missing = 0;
+  for (int u = 0; u < kUnits; ++u) {
+    x[u] = make_float2(0, 0);
+    if (static_cast<int>(threadIdx.x) + u * kWorkers < units) missing |= 1u << u;
+  }
+  const auto ask = [&] {
+    TwoPairs pairs[kUnits] = {};  // what no path sets would be live through all loops around
 #pragma unroll
-    for (int u = first; u < min(first + kTogether, kUnits); ++u) {
-      x[u] = make_float2(0, 0);
-      if (static_cast<int>(threadIdx.x) + u * kWorkers < units) missing |= 1u << u;
+    for (int u = 0; u < kUnits; ++u) {
+      if (missing >> u & 1u)
+        pairs[u] = load_two(input.pairs + 2 * (static_cast<int>(threadIdx.x) + u * kWorkers));
     }
-    const auto ask = [&] {
-      TwoPairs pairs[kTogether];
 #pragma unroll
-      for (int i = 0; i < kTogether && first + i < kUnits; ++i) {
-        if (missing >> (first + i) & 1u)
-          pairs[i] = load_two(input.pairs + 2 * (static_cast<int>(threadIdx.x) + (first + i) * kWorkers));
-      }
-#pragma unroll
-      for (int i = 0; i < kTogether && first + i < kUnits; ++i) {
-        if ((missing >> (first + i) & 1u) == 0 || !pairs[i].are(input.epoch)) continue;
-        x[first + i] = make_float2(pairs[i].first.value, pairs[i].second.value);
-        missing &= ~(1u << (first + i));
-      }
-      return missing == 0;
-    };
-    await_all<true>(ask, [&] {
-      const int unit = static_cast<int>(threadIdx.x) + (__ffs(static_cast<int>(missing)) - 1) * kWorkers;
-      await_pair(input.pairs + 2 * unit, input.epoch);
-    });
+    for (int u = 0; u < kUnits; ++u) {
+      if ((missing >> u & 1u) == 0 || !pairs[u].are(input.epoch)) continue;
+      x[u] = make_float2(pairs[u].first.value, pairs[u].second.value);
+      missing &= ~(1u << u);
+    }
+    return missing == 0;
+  };
+  await_all<true>(ask, [&] {
+    const int unit = static_cast<int>(threadIdx.x) + (__ffs(static_cast<int>(missing)) - 1) * kWorkers;
+    await_pair(input.pairs + 2 * unit, input.epoch);
+  });
+}
+
+/// The sum over the warp's lanes, for all of them: two f64 products of the tensor cores with ones.
+__device__ __forceinline__ double fast_warp_sum(double value) {
+  const auto add_fours = [](double b, double& d0,
+                            double& d1) {  // d: of lanes 4 n ... 4 n + 3, n = 2 t, 2 t + 1
+    asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%4, %4};"
+        : "=d"(d0), "=d"(d1)
+        : "d"(1.0), "d"(b), "d"(0.0));
+  };
+  double d0, d1;
+  add_fours(value, d0, d1);
+  add_fours(d0 + d1, d0, d1);
+  return d0;
+}
+/// The sum of kCount values, as a tree.
+template <int kCount>
+__device__ __forceinline__ double sum_of(const double* values) {
+  if constexpr (kCount == 1) {
+    return *values;
+  } else {
+    return sum_of<kCount / 2>(values) + sum_of<kCount - kCount / 2>(values + kCount / 2);
   }
 }
 
@@ -85,19 +105,16 @@ __device__ __forceinline__ Rounded round_input(const StepInput& input, StepState
     }
   }
   if (input.norm != nullptr) {
-    double squares = 0;
+    double even = 0, odd = 0;
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
-      squares = fma(static_cast<double>(x[u].x), static_cast<double>(x[u].x), squares);
-      squares = fma(static_cast<double>(x[u].y), static_cast<double>(x[u].y), squares);
+      even = fma(static_cast<double>(x[u].x), static_cast<double>(x[u].x), even);
+      odd = fma(static_cast<double>(x[u].y), static_cast<double>(x[u].y), odd);
     }
-    squares = warp_sum(squares);
+    const double squares = fast_warp_sum(even + odd);
     if (lane == 0) state.squares[warp] = squares;
     sync_workers();
-    squares = 0;
-#pragma unroll
-    for (int w = 0; w < kStepWarps; ++w) squares += state.squares[w];
-    const float factor = norm_factor(squares, input.inverse_cols, input.eps);
+    const float factor = norm_factor(sum_of<kStepWarps>(state.squares), input.inverse_cols, input.eps);
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       x[u].x = __fmul_rn(__fmul_rn(x[u].x, factor), weight[u].x);
@@ -165,8 +182,18 @@ struct GroupSums {
   }
 };
 
+/// A group's columns [begin, end) of tiles, added up before they go to the block's sums.
+__device__ __forceinline__ void multiply_group(const uint4* tiles, const int4* q, int begin, int end,
+                                               int* rows) {
+  GroupSums sums;
+#pragma unroll 3
+  for (int column = begin; column < end; ++column)
+    sums.add(tiles[column * kTileVectors], q[column * 8], q[column * 8 + 4]);
+  sums.flush(rows);
+}
+
 /// state.sums += the block's rows times q. A warp has some columns of tiles, of which it keeps two's q in
-/// registers and goes through the groups of the slot: shared memory is what bounds this.
+/// registers and goes through the groups of the slot.
 __device__ __forceinline__ void multiply_slots(const Share& groups, const uint16_t* q, WeightRing& ring,
                                                StepState& state) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -176,6 +203,11 @@ __device__ __forceinline__ void multiply_slots(const Share& groups, const uint16
   for (int first = 0; first < groups.count(); first += groups.fill) {
     const int count = min(groups.fill, groups.count() - first);
     const auto* slot = reinterpret_cast<const uint4*>(await_slot(ring)) + lane;
+    if (count == 1) {
+      multiply_group(slot, my_q, begin, end, state.sums + first * kTileRows);
+      release_slot(ring);
+      continue;
+    }
 #pragma unroll 1
     for (int column = begin; column < end; column += 2) {
       const bool two = column + 1 < end;
