@@ -16,8 +16,8 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kScanTokens = 16;  // of one scan by mma.sync
-constexpr int kSelectThreads = 1024;
+constexpr int kScanTokens = 16;                              // of one scan by mma.sync
+constexpr int kSelectThreads = 1024, kMostSelectBlocks = 8;  // blocks: of a token
 constexpr int kRescoreThreads = 128, kRescoreBlocks = 16;
 HeadParts carve(const HeadTopArgs& args) {
   auto* bytes = static_cast<std::byte*>(args.scratch);
@@ -45,7 +45,7 @@ __device__ __forceinline__ float round_up(double value) {
   return __double2float_ru(value * (1 + 0x1p-14));
 }
 
-/// One block a token.
+/// One block a token; the candidates begin with those always wanted.
 __global__ void __launch_bounds__(kThreads) split_kernel(const HeadScanArgs args) {
   extern __shared__ float4 row[];
   __shared__ RowReduction<kThreads> reduction;
@@ -91,7 +91,12 @@ __global__ void __launch_bounds__(kThreads) split_kernel(const HeadScanArgs args
   __syncthreads();  // the last use of reduction.squares has been read
   const double norm = sqrt(block_sum<kThreads>(squares, reduction.squares[0]));
   const double distance = sqrt(block_sum<kThreads>(errors, reduction.squares[1]));
+  TopCandidates& out = args.head.out[token];
+  const int always = args.head.queries[token].always;
+  for (int i = threadIdx.x; i < always; i += kThreads)
+    out.ids[i] = args.head.always[token * kMostTopCandidates + i];
   if (threadIdx.x != 0) return;
+  out.count = known ? always : kMostTopCandidates + 1;
   const double exact_kernel = gamma_of(static_cast<double>(args.head.head.cols) / 16 + 5);
   args.parts.states[token] = {scale, round_up(norm),
                               round_up(distance + (12 * 0x1p-24 + exact_kernel) * (norm + distance)), known};
@@ -241,56 +246,52 @@ __device__ float highest(const float* values, int count) {
   return unordered(__reduce_max_sync(0xffffffffu, warps[threadIdx.x % kWarp]));
 }
 
-/// One block a token: the threshold, and the rows that reach it behind those always wanted.
+/// Some blocks a token: each finds the threshold, and in its share of the groups the rows that reach it,
+/// which follow those always wanted (split_kernel).
 __global__ void __launch_bounds__(kSelectThreads) select_kernel(const HeadScanArgs args) {
-  __shared__ int count;
-  const int64_t token = blockIdx.x;
+  __shared__ int32_t ids[kMostTopCandidates];
+  __shared__ int found, first;
+  const int64_t token = blockIdx.y;
   let_next_start();
   wait_for_previous();
+  if (args.parts.states[token].known == 0) return;
   const TopQueryRow query = args.head.queries[token];
   const int groups = static_cast<int>(args.head.copy.groups);
   const float* lower = args.parts.group_lower + token * groups;
   const float* group_upper = args.parts.group_upper + token * groups;
   const float* upper = args.parts.upper + token * groups * kInt8GroupRows;
   TopCandidates& out = args.head.out[token];
-  if (threadIdx.x == 0) count = query.always;
-  for (int i = threadIdx.x; i < query.always; i += kSelectThreads)
-    out.ids[i] = args.head.always[token * kMostTopCandidates + i];
   // Rows that are always wanted do not count among the k: at most `always` of the groups' highest are theirs.
   const int k = query.k + query.always;
   const float threshold = k == 1        ? highest(lower, groups)
                           : k <= groups ? kth_highest<kSelectThreads>(lower, groups, k)
                                         : -INFINITY;
+  if (threadIdx.x == 0) found = 0;
   __syncthreads();
   const auto take = [&](int row, float upper_end) {
     if (row >= args.head.head.count || upper_end < threshold) return;  // a NaN is taken
-    const int place = atomicAdd(&count, 1);
-    if (place < kMostTopCandidates) out.ids[place] = row;
+    const int place = atomicAdd(&found, 1);
+    if (place < kMostTopCandidates) ids[place] = row;
   };
-  constexpr int kTogether = 8;  // loads in flight
-  for (int base = threadIdx.x; base < groups; base += kTogether * kSelectThreads) {
-    unsigned reached = 0;
+  const int threads = kSelectThreads * static_cast<int>(gridDim.x);
+  for (int group = blockIdx.x * kSelectThreads + threadIdx.x; group < groups; group += threads) {
+    if (group_upper[group] < threshold) continue;
+    const auto* rows = reinterpret_cast<const float4*>(upper + group * kInt8GroupRows);
+    const float4 four[4] = {rows[0], rows[1], rows[2], rows[3]};
 #pragma unroll
-    for (int i = 0; i < kTogether; ++i) {
-      const int group = base + i * kSelectThreads;
-      if (group < groups && !(group_upper[group] < threshold)) reached |= 1u << i;
-    }
-    for (; reached != 0; reached &= reached - 1) {
-      const int group = base + (__ffs(static_cast<int>(reached)) - 1) * kSelectThreads;
-      const auto* rows = reinterpret_cast<const float4*>(upper + group * kInt8GroupRows);
-      const float4 four[4] = {rows[0], rows[1], rows[2], rows[3]};
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int row = group * static_cast<int>(kInt8GroupRows) + 4 * j;
-        take(row, four[j].x);
-        take(row + 1, four[j].y);
-        take(row + 2, four[j].z);
-        take(row + 3, four[j].w);
-      }
+    for (int j = 0; j < 4; ++j) {
+      const int row = group * static_cast<int>(kInt8GroupRows) + 4 * j;
+      take(row, four[j].x);
+      take(row + 1, four[j].y);
+      take(row + 2, four[j].z);
+      take(row + 3, four[j].w);
     }
   }
   __syncthreads();
-  if (threadIdx.x == 0) out.count = args.parts.states[token].known != 0 ? count : kMostTopCandidates + 1;
+  if (threadIdx.x == 0) first = atomicAdd(&out.count, found);
+  __syncthreads();
+  for (int i = threadIdx.x; i < found && first + i < kMostTopCandidates; i += kSelectThreads)
+    out.ids[first + i] = ids[i];
 }
 
 /// Logits of the candidates; a block takes one at a time: all threads decode the row, sixteen run the chains.
@@ -397,7 +398,9 @@ void head_top(const HeadTopArgs& head, Stream stream) {
   } else {
     run_scan<4>(args, stream);
   }
-  launch(select_kernel, dim3(tokens), kSelectThreads, 0, Start::kOverlapped, stream, args);
+  const auto selecting = static_cast<unsigned>(
+      std::clamp<int64_t>(int64_t{2} * device_limits().multiprocessors / head.tokens, 1, kMostSelectBlocks));
+  launch(select_kernel, dim3(selecting, tokens), kSelectThreads, 0, Start::kOverlapped, stream, args);
   const auto blocks = static_cast<unsigned>(
       std::max<int64_t>(4 * device_limits().multiprocessors / head.tokens, kRescoreBlocks));
   for_dense_type(head.head.dtype, [&](auto type) {
