@@ -269,13 +269,8 @@ void run_heads(const DecodeAttentionArgs& args, Stream stream) {
 }  // namespace
 
 void batch_attention(const DecodeAttentionArgs& args, Stream stream) {
-  for_kv_type(args.kv_type, [&](auto type) {
-    using T = typename decltype(type)::Element;
-    if (args.heads.heads == args.heads.kv_heads) {
-      run_heads<T, 1>(args, stream);
-    } else {
-      run_heads<T, 4>(args, stream);
-    }
+  for_heads(args, [&](auto type, auto count) {
+    run_heads<typename decltype(type)::Element, decltype(count)::kHeads>(args, stream);
   });
 }
 

@@ -218,13 +218,8 @@ void decode_attention(const DecodeAttentionArgs& args, Stream stream) {
   const int64_t blocks = args.row_count * args.heads.kv_heads;
   if (!device_limits().clusters || blocks >= device_limits().multiprocessors / 2)
     return batch_attention(args, stream);
-  for_kv_type(args.kv_type, [&](auto type) {
-    using T = typename decltype(type)::Element;
-    if (args.heads.heads == args.heads.kv_heads) {
-      run_heads<T, 1>(args, stream);
-    } else {
-      run_heads<T, 4>(args, stream);
-    }
+  for_heads(args, [&](auto type, auto count) {
+    run_heads<typename decltype(type)::Element, decltype(count)::kHeads>(args, stream);
   });
 }
 

@@ -141,6 +141,23 @@ __device__ Task<T> make_task(const DecodeAttentionArgs& args, const DecodeRow& r
   return task;
 }
 
+/// Query heads that a block attends together.
+template <int kCount>
+struct HeadCount {
+  static constexpr int kHeads = kCount;
+};
+/// body(KvType<T>, HeadCount<kHeads>): with keys of their own heads come one by one, else by up to four.
+template <class Body>
+void for_heads(const DecodeAttentionArgs& args, Body&& body) {
+  for_kv_type(args.kv_type, [&](auto type) {
+    if (args.heads.heads == args.heads.kv_heads) {
+      body(type, HeadCount<1>{});
+    } else {
+      body(type, HeadCount<4>{});
+    }
+  });
+}
+
 /// Where many rows give enough blocks of a whole chunk each.
 void batch_attention(const DecodeAttentionArgs& args, Stream stream);
 
