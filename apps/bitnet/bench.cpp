@@ -57,7 +57,7 @@ void bench_threads(const std::shared_ptr<const Model>& model, const std::vector<
   if (options.roofline) {
     const Json machine = describe_bound(before, measure_machine(threads, common.isa));
     for (size_t i = 0; i < tests.size(); ++i)
-      add_bound(rows[i], tests[i], work_of(tests[i], *model, sequences.front()), machine);
+      add_bound(rows[i], tests[i], work_of(tests[i], engine, sequences.front()), machine);
     json["roofline"].push_back(machine);
   }
   for (Json& row : rows) json["rows"].push_back(std::move(row));

@@ -18,13 +18,14 @@ double mean(const Json& both) {
 
 }  // namespace
 
-BenchWork work_of(const BenchTest& test, const Model& model, const Sequence& sequence) {
+BenchWork work_of(const BenchTest& test, const Engine& engine, const Sequence& sequence) {
+  const Model& model = engine.model();
   const auto tokens = static_cast<double>(test.tokens), sequences = static_cast<double>(test.sequences);
   const auto weights = static_cast<double>(model.decode_bytes());
   BenchWork work;
   work.int8_macs = tokens * sequences * static_cast<double>(macs_per_token(model.config()));
   if (test.prefill) {
-    work.bytes = weights * std::max(1.0, tokens / static_cast<double>(SessionOptions{}.batch));
+    work.bytes = weights * std::max(1.0, tokens / static_cast<double>(engine.batch()));
   } else {
     const double cached = static_cast<double>(sequence.kv_bytes()) / static_cast<double>(sequence.context());
     work.bytes =
@@ -93,7 +94,9 @@ Json measure_kernel_rows(const Model& model, const BenchOptions& options, int th
 Json measure_cuda_kernel_rows(const Model& model, const BenchOptions& options, const std::string& device) {
   const CudaBound bound = measure_cuda_bound(device);
   Json rows = Json::array();
-  for (const KernelSpeed& speed : measure_cuda_kernels(shapes_of(model, options), device)) {
+  KernelShapes shapes = shapes_of(model, options);
+  shapes.tokens.push_back(2048);  // a prompt's
+  for (const KernelSpeed& speed : measure_cuda_kernels(shapes, device)) {
     rows.push_back(describe_kernel(speed, 1));
     const double read = speed.bytes / speed.seconds / bound.read_bytes_per_second;
     const double int8 = speed.operations / speed.seconds / bound.int8_operations_per_second;

@@ -10,7 +10,7 @@ namespace bitnet::cli {
 struct BenchWork {
   double bytes = 0, int8_macs = 0;
 };
-[[nodiscard]] BenchWork work_of(const BenchTest& test, const Model& model, const Sequence& sequence);
+[[nodiscard]] BenchWork work_of(const BenchTest& test, const Engine& engine, const Sequence& sequence);
 
 /// {"threads", "int8_instruction", "read_bytes_per_second": {"before", "after"}, "int8_macs_per_second":
 /// same}

@@ -34,6 +34,8 @@ class CpuCache final : public SequenceCache {
   KvCache cache_;
 };
 
+constexpr int64_t kDefaultBatch = 512;
+
 class CpuRunner final : public Runner {
  public:
   CpuRunner(const Model::Impl& model, const SessionOptions& options, int64_t context)
@@ -41,14 +43,16 @@ class CpuRunner final : public Runner {
         table_(kernels::select_kernels(options.isa)),
         context_(context),
         kv_type_(options.kv_type),
+        batch_(options.batch == 0 ? kDefaultBatch : options.batch),
         pool_(options.threads),
-        forward_(model, {table_, pool_}, options.batch, context, options.exact_head) {}
+        forward_(model, {table_, pool_}, batch_, context, options.exact_head) {}
 
   [[nodiscard]] std::string_view kernels() const override { return table_.name; }
   [[nodiscard]] int threads() const override { return pool_.size(); }
   [[nodiscard]] std::unique_ptr<SequenceCache> make_cache() const override {
     return std::make_unique<CpuCache>(model_, table_, context_, kv_type_);
   }
+  [[nodiscard]] int64_t batch() const override { return batch_; }
   void run(std::span<const RunnerRow> rows) override {
     rows_.clear();
     for (const RunnerRow& row : rows)
@@ -70,6 +74,7 @@ class CpuRunner final : public Runner {
   const kernels::KernelTable& table_;
   int64_t context_;
   DType kv_type_;
+  int64_t batch_;
   ThreadPool pool_;
   Forward forward_;
   std::vector<BatchRow> rows_;

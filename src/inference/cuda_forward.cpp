@@ -248,6 +248,7 @@ void CudaForward::attend_segments(int64_t layer, std::span<const Segment> segmen
       continue;
     }
     float* qkv = scratch_.qkv_rows.as<float>() + segment.row * scratch_.qkv;
+    const bool tensor = table().mma_attention_runs(heads_of(model_.config), kv_type_);
     table().rope_store({.qkv = qkv,
                         .qkv_stride = scratch_.qkv,
                         .tokens = segment.count,
@@ -255,9 +256,9 @@ void CudaForward::attend_segments(int64_t layer, std::span<const Segment> segmen
                         .heads = heads_of(model_.config),
                         .cos = scratch_.cos.as<float>(),
                         .sin = scratch_.sin.as<float>(),
-                        .cache = segment.cache->layer(layer)},
+                        .cache = segment.cache->layer(layer),
+                        .queries = !tensor},
                        stream);
-    const bool tensor = table().mma_attention_runs(heads_of(model_.config), kv_type_);
     const auto attend = tensor ? table().mma_attention : table().prefill_attention;
     attend({.qkv = qkv,
             .qkv_stride = scratch_.qkv,
@@ -267,7 +268,9 @@ void CudaForward::attend_segments(int64_t layer, std::span<const Segment> segmen
             .cache = segment.cache->layer(layer),
             .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
             .out = scratch_.attn.as<float>() + segment.row * scratch_.q_size + model_.rows.attention.begin,
-            .out_stride = scratch_.q_size},
+            .out_stride = scratch_.q_size,
+            .cos = scratch_.cos.as<float>(),
+            .sin = scratch_.sin.as<float>()},
            stream);
   }
 }

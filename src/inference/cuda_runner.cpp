@@ -24,6 +24,13 @@ namespace {
 
 constexpr size_t kMostGraphs = 32;
 
+/// Many tokens share what a launch and an uneven last round of blocks cost; a short context has no use for
+/// them.
+int64_t batch_of(const SessionOptions& options, int64_t context) {
+  constexpr int64_t kLeast = 512, kMost = 2048;
+  return options.batch == 0 ? std::clamp(context, kLeast, kMost) : options.batch;
+}
+
 Scratch make_scratch(const ModelConfig& config, int64_t batch, int64_t context) {
   try {
     return {config, batch, context};
@@ -50,14 +57,14 @@ class CudaRunner final : public ShareRunner, public DrawingSteps {
         context_(context),
         kv_type_(options.kv_type),
         weights_(model_on_device(model, device, options, share)),
-        scratch_(make_scratch(config(), options.batch, context)),
+        scratch_(make_scratch(config(), batch_of(options, context), context)),
         forward_(config(), *weights_, scratch_, kv_type_, context),
         step_(config(), *weights_, scratch_, kv_type_, context_),
         head_(weights_->config, *weights_, options.exact_head),
-        host_ids_(static_cast<size_t>(options.batch) * sizeof(int32_t)),
-        host_rows_(static_cast<size_t>(options.batch) * sizeof(DecodeRow)),
-        slots_{DrawingSlot(static_cast<size_t>(options.batch)),
-               DrawingSlot(static_cast<size_t>(options.batch))} {
+        host_ids_(static_cast<size_t>(scratch_.batch) * sizeof(int32_t)),
+        host_rows_(static_cast<size_t>(scratch_.batch) * sizeof(DecodeRow)),
+        slots_{DrawingSlot(static_cast<size_t>(scratch_.batch)),
+               DrawingSlot(static_cast<size_t>(scratch_.batch))} {
     table().rope_table({.inv_freq = weights_->inv_freq.as<float>(),
                         .positions = context,
                         .half = config().head_dim / 2,
@@ -83,6 +90,7 @@ class CudaRunner final : public ShareRunner, public DrawingSteps {
   [[nodiscard]] std::unique_ptr<SequenceCache> make_cache() const override {
     return std::make_unique<CudaCache>(model_, *weights_, context_, kv_type_, pages_);
   }
+  [[nodiscard]] int64_t batch() const override { return scratch_.batch; }
   void run(std::span<const RunnerRow> rows) override;
   [[nodiscard]] int64_t logits_at_once() const override { return kMaxLogits; }
   void logits(std::span<const int64_t> rows, std::span<float> out) override;

@@ -20,12 +20,12 @@ int64_t context_of(const ModelConfig& config, const SessionOptions& options) {
   return options.context == 0 ? config.max_position : options.context;
 }
 
-int64_t batch_of(const SessionOptions& options) {
-  if (options.batch < 1) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("a batch of {} tokens; at least 1 is needed", options.batch));
+const SessionOptions& checked(const SessionOptions& options) {
+  if (options.batch < 0) {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("a batch of {} tokens", options.batch),
+                "use 0 for the device's own");
   }
-  return options.batch;
+  return options;
 }
 
 void check_ids(std::span<const int32_t> ids, int64_t vocab) {
@@ -108,8 +108,8 @@ std::vector<int32_t> Sequence::load(const std::filesystem::path& path) {
 Engine::Impl::Impl(std::shared_ptr<const Model> shared, const SessionOptions& options)
     : model(std::move(shared)),
       context(context_of(model->config(), options)),
-      batch(batch_of(options)),
-      runner(make_runner(model->impl(), options, context)) {}
+      runner(make_runner(model->impl(), checked(options), context)),
+      batch(runner->batch()) {}
 
 void Engine::Impl::check(std::span<const Append> appends) const {
   for (size_t i = 0; i < appends.size(); ++i) {
@@ -150,6 +150,9 @@ std::string_view Engine::isa() const {
 }
 int Engine::threads() const {
   return impl_->runner->threads();
+}
+int64_t Engine::batch() const {
+  return impl_->batch;
 }
 
 const std::vector<LayerActivations>& Engine::activations() const {

@@ -32,8 +32,8 @@ struct Engine::Impl {
 
   std::shared_ptr<const Model> model;
   int64_t context;
-  int64_t batch;
   std::shared_ptr<Runner> runner;
+  int64_t batch;  ///< tokens that one run takes
   std::vector<RunnerRow> rows;
   std::vector<Sequence::Impl*> owners;  ///< of the rows
   std::vector<Wanted> wanted;

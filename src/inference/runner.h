@@ -69,6 +69,8 @@ class Runner {
   [[nodiscard]] virtual std::string_view kernels() const = 0;
   [[nodiscard]] virtual int threads() const = 0;
   [[nodiscard]] virtual std::unique_ptr<SequenceCache> make_cache() const = 0;
+  /// Tokens that one run can take.
+  [[nodiscard]] virtual int64_t batch() const = 0;
   /// Runs all layers for the rows, at most the batch. Afterwards their hidden states are ready for logits().
   virtual void run(std::span<const RunnerRow> rows) = 0;
   /// The most rows of one call of logits() and top(), at most kMaxLogits.

@@ -91,6 +91,7 @@ class SplitRunner final : public Runner {
     return std::make_unique<SplitCache>(model_, context_, kv_type_, std::move(parts));
   }
   void run(std::span<const RunnerRow> rows) override;
+  [[nodiscard]] int64_t batch() const override { return shares_.front()->batch(); }
   [[nodiscard]] int64_t logits_at_once() const override { return shares_.front()->logits_at_once(); }
   void logits(std::span<const int64_t> rows, std::span<float> out) override;
   void top(std::span<const int64_t> rows, std::span<const TopQuery> queries,
@@ -145,7 +146,7 @@ SplitRunner::SplitRunner(const Model::Impl& model, const SessionOptions& options
     shares_.push_back(make_share_runner(model, options, context, device, {rank, size}));
     places.push_back({device, shares_.back()->vectors()});
   }
-  exchanges_ = make_exchanges(config_, places, options.batch);
+  exchanges_ = make_exchanges(config_, places, shares_.front()->batch());
   for (size_t rank = 0; rank < shares_.size(); ++rank) shares_[rank]->join(*exchanges_[rank]);
   log_message(LogLevel::kInfo,
               fmt::format("{} GPUs share the model; they exchange by {}", size, exchanges_.front()->name()));

@@ -207,8 +207,8 @@ struct Heads {
   int64_t heads, kv_heads, head_dim;
 };
 
-/// Several tokens at positions first + t: rotates q and k of qkv [tokens, q | k | v] in place and stores k
-/// and v.
+/// Several tokens at positions first + t: rotates k of qkv [tokens, q | k | v], stores k and v, and with
+/// `queries` rotates q in place.
 struct RopeStoreArgs {
   float* qkv;
   int64_t qkv_stride, tokens, first;
@@ -216,11 +216,12 @@ struct RopeStoreArgs {
   const float* cos;
   const float* sin;
   KvLayer cache;
+  bool queries = true;
 };
 
-/// Causal attention of several tokens over the cache that holds them; q rotated. prefill_attention: the
+/// Causal attention of several tokens over the cache that holds them. prefill_attention: q is rotated; the
 /// arithmetic of attention_chunk and attention_merge of kernel_table.h, to the bit, as in decode_attention.
-/// mma_attention: on the tensor cores, close to it.
+/// mma_attention: on the tensor cores, close to it; it rotates q by cos and sin.
 struct PrefillAttentionArgs {
   const float* qkv;
   int64_t qkv_stride, tokens, first;
@@ -229,6 +230,8 @@ struct PrefillAttentionArgs {
   float scale;
   float* out;
   int64_t out_stride;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
 };
 
 /// RoPE, store and attention of one new token each of several sequences, in one kernel. `layer` elements lie

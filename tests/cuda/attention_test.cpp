@@ -259,13 +259,18 @@ TEST_F(Attention, PrefillHasTheScalarTablesBits) {
 /// Close to the scalar table's, and each token's the same in whatever batch it comes.
 TEST_F(Attention, TensorCoresComeCloseAndDoNotDependOnTheBatch) {
   Random random(3);
-  for (const AttentionCase shape : {AttentionCase{4, 2, 64, 0, DType::kF16}, {5, 1, 128, 300, DType::kF16}}) {
-    constexpr int64_t kTokens = 150, kFirst = 37;
+  constexpr int64_t kTokens = 150, kFirst = 37;
+  for (const AttentionCase shape : {AttentionCase{4, 2, 64, 0, DType::kF16},
+                                    {5, 1, 128, 300, DType::kF16},
+                                    {4, 4, 128, 0, DType::kF16},
+                                    {2, 1, 128, 1000, DType::kF16}}) {
     const Heads heads{shape.heads, shape.kv_heads, shape.head_dim};
     ASSERT_TRUE(table().mma_attention_runs(heads, shape.kv_type));
     Problem problem(random, shape, kTokens);
+    const DeviceBuffer qkv = to_device(problem.qkv), cos = to_device(problem.cos),
+                       sin = to_device(problem.sin);
     problem.store_new();
-    const DeviceBuffer qkv = to_device(problem.qkv), keys = problem.device_cache(problem.keys),
+    const DeviceBuffer keys = problem.device_cache(problem.keys),
                        values = problem.device_cache(problem.values);
     const DeviceBuffer whole = filled<float>(kTokens * problem.q_size),
                        parts = filled<float>(kTokens * problem.q_size);
@@ -278,7 +283,9 @@ TEST_F(Attention, TensorCoresComeCloseAndDoNotDependOnTheBatch) {
                              .cache = {keys.data(), values.data(), shape.kv_type},
                              .scale = problem.scale(),
                              .out = out.as<float>() + first * problem.q_size,
-                             .out_stride = problem.q_size},
+                             .out_stride = problem.q_size,
+                             .cos = cos.as<float>(),
+                             .sin = sin.as<float>()},
                             stream);
     };
     run([&](Stream stream) {

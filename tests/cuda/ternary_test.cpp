@@ -258,34 +258,49 @@ TEST_F(Ternary, GemmHasTheScalarTablesBits) {
   expect_gemm(random, {1280, 130}, 900, Epilogue::kRelu2);
 }
 
+/// Tiles of 256 rows by 160 tokens, by 128, in one round of the GPU's blocks and in several; rows of one
+/// scale and of two in a tile; fewer column tiles than a ring has stages, and more.
+TEST_F(Ternary, GemmOfPromptsHasTheScalarTablesBits) {
+  Random random(5);
+  for (const Epilogue epilogue : kEpilogues) {
+    const bool paired = epilogue == Epilogue::kRelu2 || epilogue == Epilogue::kSilu;
+    for (const int64_t tokens : {1700, 1999})
+      expect_gemm(random, {paired ? 1285 : 2560, 130}, tokens, epilogue);
+  }
+  expect_gemm(random, {2560, 90}, 1700, Epilogue::kStore);
+  expect_gemm(random, {2560, 1100}, 1700, Epilogue::kAdd);
+  expect_gemm(random, {6000, 400}, 1111, Epilogue::kStore);
+}
+
 TEST_F(Ternary, TheLargestSumsAreExact) {
   Random random(3);
   for (const int trit : {-1, 0, 1}) {
     for (const int64_t tokens : {1, 20, 70}) expect_gemm(random, {20, 6912}, tokens, Epilogue::kStore, trit);
+    expect_gemm(random, {2560, 300}, 2000, Epilogue::kStore, trit);
   }
 }
 
 TEST_F(Ternary, QuantizeHasTheScalarTablesBits) {
   Random random(4);
-  for (const int64_t cols : {1, 31, 128, 2560, 6912}) {
+  for (const int64_t cols : {1, 31, 128, 2560, 6912, 9000}) {
     for (int norm_count = 0; norm_count <= 2; ++norm_count) {
-      constexpr int64_t kTokens = 5;
-      std::vector<float> x = random_floats(random, kTokens * cols, -50, 50);
+      const int64_t tokens = norm_count == 1 ? 130 : 5;  // many rows stay in registers
+      std::vector<float> x = random_floats(random, tokens * cols, -50, 50);
       std::fill_n(x.begin(), cols, 0.0f);                                     // below the least magnitude
       x[static_cast<size_t>(cols)] = std::numeric_limits<float>::infinity();  // a row of no finite scale
       NormWeights norms;
       if (norm_count > 0) norms.first = random_floats(random, cols);
       if (norm_count > 1) norms.second = random_floats(random, cols);
-      const Rounded expected = round_rows(x, kTokens, cols, norms);
-      const DeviceBuffer device_x = to_device(padded_rows(x, kTokens, cols));
+      const Rounded expected = round_rows(x, tokens, cols, norms);
+      const DeviceBuffer device_x = to_device(padded_rows(x, tokens, cols));
       const DeviceBuffer first = to_device(padded_rows(norms.first, norm_count > 0 ? 1 : 0, cols));
       const DeviceBuffer second = to_device(padded_rows(norms.second, norm_count > 1 ? 1 : 0, cols));
-      const DeviceBuffer q = filled<int8_t>(kTokens * padded(cols), 77);
-      const DeviceBuffer scale = filled<float>(kTokens), sum = filled<int32_t>(kTokens);
+      const DeviceBuffer q = filled<int8_t>(tokens * padded(cols), 77);
+      const DeviceBuffer scale = filled<float>(tokens), sum = filled<int32_t>(tokens);
       run([&](Stream stream) {
         table().quantize({.x = device_x.as<float>(),
                           .x_stride = padded(cols),
-                          .tokens = kTokens,
+                          .tokens = tokens,
                           .cols = cols,
                           .norms = {first.as<float>(), second.as<float>(), kEps[0], kEps[1]},
                           .q = q.as<int8_t>(),

@@ -131,7 +131,7 @@ TEST_F(SessionTest, ImpossibleOptionsAreRefused) {
   EXPECT_THROW(Session(model_, {.isa = "sse9"}), Error);
   EXPECT_THROW(Session(model_, {.context = 1 << 20}), Error);
   EXPECT_THROW(Session(model_, {.kv_type = DType::kBF16}), Error);
-  EXPECT_THROW(Session(model_, {.batch = 0}), Error);
+  EXPECT_THROW(Session(model_, {.batch = -1}), Error);
   EXPECT_THROW(Session(nullptr), Error);
 }
 

@@ -51,6 +51,8 @@ class Engine {
   [[nodiscard]] const Model& model() const;
   [[nodiscard]] std::string_view isa() const;
   [[nodiscard]] int threads() const;
+  /// Tokens computed together at most.
+  [[nodiscard]] int64_t batch() const;
   /// As Session::activations(), of all sequences.
   [[nodiscard]] const std::vector<LayerActivations>& activations() const;
 

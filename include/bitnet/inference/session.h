@@ -19,7 +19,7 @@ struct SessionOptions {
   std::string isa;              ///< "" = BITNET_ISA or the best; "scalar", "avx2", "avx512vnni", "neon"
   int64_t context = 0;          ///< tokens the KV cache can hold; 0: the model's max_position
   DType kv_type = DType::kF32;  ///< kF32, kF16 or kI8
-  int64_t batch = 512;          ///< tokens computed together in prefill
+  int64_t batch = 0;            ///< tokens computed together in prefill; 0: 512, on a GPU up to 2048
   bool exact_head = false;      ///< append_top() computes all logits: the same results, slower
   /// "cpu"; "cuda" or "cuda:N": that GPU or an error; "cuda:N,M,...": several GPUs share the model, or an
   /// error; "auto": GPU 0 if there is one that can run the model and no isa is named, else the processor (the

@@ -238,6 +238,7 @@ void run_tokens(const GemmArgs& args, Stream stream) {
 void wgmma_gemm(const GemmArgs& args, Stream stream) {
   if (args.tokens <= 16) return run_tokens<16>(args, stream);
   if (args.tokens <= 64) return run_tokens<64>(args, stream);
+  if (prompt_gemm_pays(args)) return prompt_gemm(args, stream);
   run_tokens<128>(args, stream);
 }
 

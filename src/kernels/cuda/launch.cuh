@@ -101,6 +101,8 @@ void quantize(const QuantizeArgs& args, Stream stream);
 bool gemm_takes_image(int64_t tokens);
 void ternary_gemm(const GemmArgs& args, Stream stream);
 void wgmma_gemm(const GemmArgs& args, Stream stream);  // of an image
+bool prompt_gemm_pays(const GemmArgs& args);           // the tiles give every multiprocessor work
+void prompt_gemm(const GemmArgs& args, Stream stream);
 void naive_ternary(const GemmArgs& args, Stream stream);
 void embed(const EmbedArgs& args, Stream stream);
 void head(const HeadArgs& args, Stream stream);
@@ -113,6 +115,7 @@ void rope_store(const RopeStoreArgs& args, Stream stream);
 void prefill_attention(const PrefillAttentionArgs& args, Stream stream);
 bool mma_attention_runs(const Heads& heads, DType kv_type);
 void mma_attention(const PrefillAttentionArgs& args, Stream stream);
+void wgmma_attention(const PrefillAttentionArgs& args, Stream stream);  // heads of 128 elements, f16
 void decode_attention(const DecodeAttentionArgs& args, Stream stream);
 void i8_attention(const I8AttentionArgs& args, Stream stream);
 void i8_shift(const I8ShiftArgs& args, Stream stream);

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/copy.cuh"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/kv.cuh"
 #include "kernels/cuda/launch.cuh"
 
 #include <cuda_fp16.h>
@@ -90,6 +91,18 @@ struct Rows {
   float maximum[2] = {-INFINITY, -INFINITY}, total[2] = {};
 };
 
+/// Elements dim, dim + 1 of a query.
+template <int kDim>
+__device__ __forceinline__ float2 rotated_query(const PrefillAttentionArgs& args, int64_t token, int64_t head,
+                                                int dim) {
+  constexpr int kHalf = kDim / 2;
+  const float* q = args.qkv + token * args.qkv_stride + head * kDim + dim % kHalf;
+  const int64_t angle = (args.first + token) * kHalf + dim % kHalf;
+  const Rotated first = rotate(q[0], q[kHalf], args.cos[angle], args.sin[angle]);
+  const Rotated second = rotate(q[1], q[kHalf + 1], args.cos[angle + 1], args.sin[angle + 1]);
+  return dim < kHalf ? make_float2(first.a, second.a) : make_float2(first.b, second.b);
+}
+
 template <int kDim>
 __device__ __forceinline__ void load_queries(const PrefillAttentionArgs& args, int64_t head,
                                              int64_t first_token, float factor, Rows<kDim>& rows) {
@@ -101,8 +114,7 @@ __device__ __forceinline__ void load_queries(const PrefillAttentionArgs& args, i
       const int64_t token = first_token + g + part % 2 * 8;
       const int dim = step * 16 + part / 2 * 8 + 2 * t;
       float2 q = make_float2(0, 0);
-      if (token < args.tokens)
-        q = *reinterpret_cast<const float2*>(args.qkv + token * args.qkv_stride + head * kDim + dim);
+      if (token < args.tokens) q = rotated_query<kDim>(args, token, head, dim);
       split(q.x * factor, q.y * factor, rows.high[step][part], rows.low[step][part]);
     }
   }
@@ -308,6 +320,7 @@ bool mma_attention_runs(const Heads& heads, DType kv_type) {
 
 void mma_attention(const PrefillAttentionArgs& args, Stream stream) {
   if (args.heads.head_dim == 64) return run_dim<64>(args, stream);
+  if (device_limits().wgmma) return wgmma_attention(args, stream);
   run_dim<128>(args, stream);
 }
 

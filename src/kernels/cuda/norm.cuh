@@ -93,25 +93,44 @@ struct RowScale {
   int32_t sum;
 };
 
+__device__ __forceinline__ uint32_t magnitude_of(float4 v) {
+  return max(max(magnitude_bits(v.x), magnitude_bits(v.y)), max(magnitude_bits(v.z), magnitude_bits(v.w)));
+}
+__device__ __forceinline__ bool is_finite(uint32_t magnitude) {
+  return magnitude < 0x7f800000u;
+}
+
+/// The largest of the block's, and the sum, for all threads.
+template <int kThreads>
+__device__ __forceinline__ uint32_t block_magnitude(uint32_t magnitude, RowReduction<kThreads>& reduction) {
+  magnitude = __reduce_max_sync(0xffffffffu, magnitude);
+  if (threadIdx.x % kWarp == 0) reduction.magnitude[threadIdx.x / kWarp] = magnitude;
+  __syncthreads();
+#pragma unroll
+  for (int w = 0; w < kThreads / kWarp; ++w) magnitude = max(magnitude, reduction.magnitude[w]);
+  return magnitude;
+}
+template <int kThreads>
+__device__ __forceinline__ int32_t block_row_sum(int32_t sum, RowReduction<kThreads>& reduction) {
+  sum = __reduce_add_sync(0xffffffffu, sum);
+  if (threadIdx.x % kWarp == 0) reduction.sum[threadIdx.x / kWarp] = sum;
+  __syncthreads();
+  sum = 0;
+#pragma unroll
+  for (int w = 0; w < kThreads / kWarp; ++w) sum += reduction.sum[w];
+  return sum;
+}
+
 /// write(i, int8 of row[i]); after the last barrier inside, what was written is visible to the block.
 template <int kThreads, class Write>
 __device__ RowScale quantize_row(const float4* row, int vectors, RowReduction<kThreads>& reduction,
                                  Write&& write) {
-  const int warp = threadIdx.x / kWarp;
   uint32_t magnitude = magnitude_bits(1e-5f);
 #pragma unroll 4
-  for (int i = threadIdx.x; i < vectors; i += kThreads) {
-    const float4 v = row[i];
-    magnitude = max(max(magnitude, max(magnitude_bits(v.x), magnitude_bits(v.y))),
-                    max(magnitude_bits(v.z), magnitude_bits(v.w)));
-  }
-  magnitude = __reduce_max_sync(0xffffffffu, magnitude);
-  if (threadIdx.x % kWarp == 0) reduction.magnitude[warp] = magnitude;
-  __syncthreads();
-#pragma unroll
-  for (int w = 0; w < kThreads / kWarp; ++w) magnitude = max(magnitude, reduction.magnitude[w]);
+  for (int i = threadIdx.x; i < vectors; i += kThreads) magnitude = max(magnitude, magnitude_of(row[i]));
+  magnitude = block_magnitude<kThreads>(magnitude, reduction);
   const float scale = __fdiv_rn(127.0f, __uint_as_float(magnitude));
-  const bool finite = magnitude < 0x7f800000u;
+  const bool finite = is_finite(magnitude);
   int32_t sum = 0;
 #pragma unroll 4
   for (int i = threadIdx.x; i < vectors; i += kThreads) {
@@ -119,13 +138,7 @@ __device__ RowScale quantize_row(const float4* row, int vectors, RowReduction<kT
     sum = __dp4a(static_cast<int>(four), 0x01010101, sum);
     write(i, four);
   }
-  sum = __reduce_add_sync(0xffffffffu, sum);
-  if (threadIdx.x % kWarp == 0) reduction.sum[warp] = sum;
-  __syncthreads();
-  sum = 0;
-#pragma unroll
-  for (int w = 0; w < kThreads / kWarp; ++w) sum += reduction.sum[w];
-  return {scale, sum};
+  return {scale, block_row_sum<kThreads>(sum, reduction)};
 }
 
 }  // namespace bitnet::cuda

@@ -18,7 +18,7 @@ __global__ void rope_table_kernel(const RopeTableArgs args) {
   args.sin[i] = static_cast<float>(sin(angle));
 }
 
-/// Grid: (tokens, heads of q, k and v by eights); a warp takes a head.
+/// Grid: (tokens, heads of (q,) k and v by eights); a warp takes a head.
 template <class T>
 __global__ void __launch_bounds__(kStoreThreads) rope_store_kernel(const RopeStoreArgs args) {
   const int64_t token = blockIdx.x, position = args.first + token;
@@ -31,7 +31,8 @@ __global__ void __launch_bounds__(kStoreThreads) rope_store_kernel(const RopeSto
   T* values = static_cast<T*>(args.cache.values) + position * kv_heads * stride;
   let_next_start();
   wait_for_previous();
-  const int head = static_cast<int>(blockIdx.y) * kStoreHeads + static_cast<int>(threadIdx.x) / kWarp;
+  const int head = (args.queries ? 0 : q_heads) + static_cast<int>(blockIdx.y) * kStoreHeads +
+                   static_cast<int>(threadIdx.x) / kWarp;
   const int key = head - q_heads, value = key - kv_heads;
   if (value >= kv_heads) return;
   float* x = args.qkv + token * args.qkv_stride + head * head_dim;
@@ -86,9 +87,9 @@ void rope_table(const RopeTableArgs& args, Stream stream) {
 }
 
 void rope_store(const RopeStoreArgs& args, Stream stream) {
-  const dim3 grid(
-      static_cast<unsigned>(args.tokens),
-      static_cast<unsigned>(ceil_div<int64_t>(args.heads.heads + 2 * args.heads.kv_heads, kStoreHeads)));
+  const int64_t heads = (args.queries ? args.heads.heads : 0) + 2 * args.heads.kv_heads;
+  const dim3 grid(static_cast<unsigned>(args.tokens),
+                  static_cast<unsigned>(ceil_div<int64_t>(heads, kStoreHeads)));
   for_kv_type(args.cache.dtype, [&](auto type) {
     launch(rope_store_kernel<typename decltype(type)::Element>, grid, kStoreThreads, 0, Start::kOverlapped,
            stream, args);

@@ -38,9 +38,9 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 }
 
 /// By one thread; the block synchronizes afterwards.
-__device__ __forceinline__ void init_ring(RingBarriers& barriers, int slots, int readers) {
+__device__ __forceinline__ void init_ring(RingBarriers& barriers, int slots, int readers, int writers = 1) {
   for (int i = 0; i < slots; ++i) {
-    asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(shared_address(&barriers.full[i])));
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(&barriers.full[i])), "r"(writers));
     asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(&barriers.empty[i])),
                  "r"(readers));
   }
@@ -59,16 +59,20 @@ __device__ __forceinline__ void wait_parity(const uint64_t* barrier, uint32_t pa
       : "memory");
 }
 
+/// By one thread; the barrier must expect the bytes.
+__device__ __forceinline__ void bulk_copy(uint32_t shared, const void* source, int bytes, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared),
+      "l"(source), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
 /// By the writing thread: fills the next slot, once it is free.
 __device__ __forceinline__ void fill_slot(WeightRing& ring, const void* source, int bytes) {
   wait_parity(&ring.barriers->empty[ring.slot], ring.round % 2 ^ 1);
   const uint32_t full = shared_address(&ring.barriers->full[ring.slot]);
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(full), "r"(bytes) : "memory");
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-          shared_address(ring.data())),
-      "l"(source), "r"(bytes), "r"(full)
-      : "memory");
+  bulk_copy(shared_address(ring.data()), source, bytes, full);
   ring.advance();
 }
 

@@ -51,6 +51,9 @@ enum class Weights { kUnsigned, kSigned };
   BITNET_WGMMA_D32                                                                                         \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
   "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define BITNET_WGMMA_D80 \
+  BITNET_WGMMA_D64       \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 
 /// d += a (64 rows x 32 columns) * b (32 columns x 2 kSums rows of activations).
 template <Weights kWeights>
@@ -100,12 +103,24 @@ __device__ __forceinline__ void wgmma(int (&d)[64], const uint32_t (&a)[4], uint
   }
 }
 
+/// Of codes alone.
+template <Weights kWeights>
+__device__ __forceinline__ void wgmma(int (&d)[80], const uint32_t (&a)[4], uint64_t b) {
+  static_assert(kWeights == Weights::kUnsigned);
+  asm volatile("wgmma.mma_async.sync.aligned.m64n160k32.s32.u8.s8 {" BITNET_WGMMA_D80
+               "}, {%80, %81, %82, %83}, %84, 1;"
+               : BITNET_WGMMA_16(d, 0), BITNET_WGMMA_16(d, 16), BITNET_WGMMA_16(d, 32),
+                 BITNET_WGMMA_16(d, 48), BITNET_WGMMA_16(d, 64)
+               : BITNET_WGMMA_A(a, b));
+}
+
 #undef BITNET_WGMMA_4
 #undef BITNET_WGMMA_16
 #undef BITNET_WGMMA_A
 #undef BITNET_WGMMA_D16
 #undef BITNET_WGMMA_D32
 #undef BITNET_WGMMA_D64
+#undef BITNET_WGMMA_D80
 
 #endif
 

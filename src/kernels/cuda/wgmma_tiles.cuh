@@ -33,10 +33,7 @@ __device__ __forceinline__ void copy_bulk(uint32_t stage, const void* source, in
                                           const uint64_t* full) {
   const uint32_t barrier = shared_address(full);
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(stage),
-      "l"(source), "r"(bytes), "r"(barrier)
-      : "memory");
+  bulk_copy(stage, source, bytes, barrier);
 }
 /// By a warp.
 __device__ __forceinline__ void arrive(const uint64_t* barrier) {
