@@ -159,6 +159,9 @@ std::vector<RunnerRow> SplitRunner::rows_of_share(std::span<const RunnerRow> row
 }
 
 void SplitRunner::run(std::span<const RunnerRow> rows) {
+  const std::scoped_lock lock(pass_mutex);
+  if (under_way != nullptr && under_way != this) under_way->synchronize();
+  under_way = this;
   for (size_t rank = 0; rank < shares_.size(); ++rank) {
     shares_[rank]->synchronize();                       // of the last pass, another GPU may still read
     shares_[rank]->reserve(rows_of_share(rows, rank));  // before any GPU waits for this one
