@@ -3,9 +3,9 @@
 #include "bitnet/core/thread_pool.h"
 #include "bitnet/model/config.h"
 
-#include <compare>
 #include <cstdint>
 #include <string>
+#include <tuple>
 
 namespace bitnet::cuda {
 
@@ -13,13 +13,14 @@ namespace bitnet::cuda {
 struct Share {
   int rank = 0, size = 1;
   [[nodiscard]] bool alone() const { return size == 1; }
-  auto operator<=>(const Share&) const = default;
 };
 
 struct SharePlace {
   int device = 0;
   Share share;
-  auto operator<=>(const SharePlace&) const = default;
+  friend bool operator<(const SharePlace& a, const SharePlace& b) {
+    return std::tie(a.device, a.share.rank, a.share.size) < std::tie(b.device, b.share.rank, b.share.size);
+  }
 };
 
 /// Rows that a GPU computes of every matrix, [begin, end) of the vector that the matrix makes: key heads (and
