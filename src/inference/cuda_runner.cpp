@@ -27,8 +27,8 @@ constexpr size_t kMostGraphs = 32;
 /// Many tokens share what a launch and an uneven last round of blocks cost; a short context has no use for
 /// them.
 int64_t batch_of(const SessionOptions& options, int64_t context) {
-  constexpr int64_t kLeast = 512, kMost = 2048;
-  return options.batch == 0 ? std::clamp(context, kLeast, kMost) : options.batch;
+  constexpr int64_t kLeastBatch = 512, kMostBatch = 2048;
+  return options.batch == 0 ? std::clamp(context, kLeastBatch, kMostBatch) : options.batch;
 }
 
 Scratch make_scratch(const ModelConfig& config, int64_t batch, int64_t context) {
