@@ -157,20 +157,27 @@ SessionOptions session_options(const CommonOptions& common, const CacheOptions& 
   return options;
 }
 
-Session open_session(std::shared_ptr<const Model> model, const CommonOptions& common,
-                     const CacheOptions& cache) {
+namespace {
+
+/// A Session or Engine, whose beginning may take as long as loading.
+template <class T>
+T open_runner(std::shared_ptr<const Model> model, const CommonOptions& common, const CacheOptions& cache) {
   Progress progress("loading");
   SessionOptions options = session_options(common, cache);
   options.progress = progress.callback();
-  return Session(std::move(model), options);
+  return T(std::move(model), options);
+}
+
+}  // namespace
+
+Session open_session(std::shared_ptr<const Model> model, const CommonOptions& common,
+                     const CacheOptions& cache) {
+  return open_runner<Session>(std::move(model), common, cache);
 }
 
 Engine open_engine(std::shared_ptr<const Model> model, const CommonOptions& common,
                    const CacheOptions& cache) {
-  Progress progress("loading");
-  SessionOptions options = session_options(common, cache);
-  options.progress = progress.callback();
-  return Engine(std::move(model), options);
+  return open_runner<Engine>(std::move(model), common, cache);
 }
 
 }  // namespace bitnet::cli

@@ -47,7 +47,7 @@ struct ExchangePlace {
 
 /// The sides of an exchange for rows up to `batch`, by $BITNET_EXCHANGE ("peers", "nccl") or else by peers
 /// where all GPUs reach each other and by NCCL where not. Throws kUnsupported where that cannot be,
-/// kInvalidArgument on another name. A GPU may stand several times, which NCCL refuses.
+/// kInvalidArgument on another name. All GPUs are different.
 [[nodiscard]] std::vector<std::unique_ptr<Exchange>> make_exchanges(const ModelConfig& config,
                                                                     std::span<const ExchangePlace> places,
                                                                     int64_t batch);

@@ -92,7 +92,7 @@ MeasuredLayouts measure_layouts(const KernelTable& table, ThreadPool& pool) {
   operands.args.weights = weights.as<uint8_t>();
   const auto time = [&](auto product) {
     return shortest_time([&] {
-      pool.for_range(kRows / 16, 1, [&](int64_t begin, int64_t end) {
+      pool.for_pieces(kRows / 16, 2, [&](int64_t begin, int64_t end, int) {  // as the products of a model
         TernaryMatmulArgs part = operands.args;
         part.first_group = begin;
         part.last_group = end;

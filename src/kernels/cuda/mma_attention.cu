@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/copy.cuh"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/f16_split.cuh"
 #include "kernels/cuda/kv.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -60,15 +61,6 @@ __device__ __forceinline__ uint4 load_matrices(const uint4* row) {
   return m;
 }
 
-/// (a, b) as the sum of two pairs of f16.
-__device__ __forceinline__ void split(float a, float b, uint32_t& high, uint32_t& low) {
-  const __half2 h = __floats2half2_rn(a, b);
-  const float2 back = __half22float2(h);
-  const __half2 l = __floats2half2_rn(a - back.x, b - back.y);
-  high = *reinterpret_cast<const uint32_t*>(&h);
-  low = *reinterpret_cast<const uint32_t*>(&l);
-}
-
 template <int kDim>
 __device__ __forceinline__ void load_tiles(const __half* source, int64_t stride, int64_t first,
                                            int64_t length, uint4* tiles) {
@@ -115,7 +107,7 @@ __device__ __forceinline__ void load_queries(const PrefillAttentionArgs& args, i
       const int dim = step * 16 + part / 2 * 8 + 2 * t;
       float2 q = make_float2(0, 0);
       if (token < args.tokens) q = rotated_query<kDim>(args, token, head, dim);
-      split(q.x * factor, q.y * factor, rows.high[step][part], rows.low[step][part]);
+      split_pair(q.x * factor, q.y * factor, rows.high[step][part], rows.low[step][part]);
     }
   }
 }
@@ -181,7 +173,7 @@ __device__ __forceinline__ void add_values(const float (&weights)[kKeyTiles][4],
 #pragma unroll
     for (int part = 0; part < 4; ++part) {
       const auto& four = weights[2 * step + part / 2];
-      split(four[part % 2 * 2], four[part % 2 * 2 + 1], high[part], low[part]);
+      split_pair(four[part % 2 * 2], four[part % 2 * 2 + 1], high[part], low[part]);
     }
 #pragma unroll
     for (int pair = 0; pair < kDim / 16; ++pair) {

@@ -177,14 +177,7 @@ struct TileSums {
  private:
   /// Codes of rows g and g + 8: the operands of two steps.
   static __device__ __forceinline__ void unpack(uint32_t low, uint32_t high, uint32_t (&a)[2][4]) {
-    constexpr uint32_t mask = 0x03030303u;
-#pragma unroll
-    for (int s = 0; s < 2; ++s) {
-      a[s][0] = low >> 4 * s & mask;
-      a[s][1] = high >> 4 * s & mask;
-      a[s][2] = low >> (4 * s + 2) & mask;
-      a[s][3] = high >> (4 * s + 2) & mask;
-    }
+    unpack_codes(low, high, a);
     pin(a);
   }
   __device__ __forceinline__ void start_half(uint32_t activations, const uint32_t (&a)[kParts][2][4]) {

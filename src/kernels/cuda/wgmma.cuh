@@ -21,6 +21,19 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+/// The operands of two steps from two words of codes, of rows g and g + 8: two bits of every byte are a
+/// column.
+__device__ __forceinline__ void unpack_codes(uint32_t low, uint32_t high, uint32_t (&a)[2][4]) {
+  constexpr uint32_t mask = 0x03030303u;
+#pragma unroll
+  for (int s = 0; s < 2; ++s) {
+    a[s][0] = low >> 4 * s & mask;
+    a[s][1] = high >> 4 * s & mask;
+    a[s][2] = low >> (4 * s + 2) & mask;
+    a[s][3] = high >> (4 * s + 2) & mask;
+  }
+}
+
 /// Operands are made in front of the fence, not moved behind it.
 __device__ __forceinline__ void pin(uint32_t (&a)[2][4]) {
   asm volatile(""

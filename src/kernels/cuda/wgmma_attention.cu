@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/copy.cuh"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/f16_split.cuh"
 #include "kernels/cuda/kv.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/weight_ring.cuh"
@@ -62,15 +63,6 @@ __device__ __forceinline__ float power_of_two(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
-}
-
-/// (a, b) as the sum of two pairs of f16.
-__device__ __forceinline__ void split_pair(float a, float b, uint32_t& high, uint32_t& low) {
-  const __half2 h = __floats2half2_rn(a, b);
-  const float2 back = __half22float2(h);
-  const __half2 l = __floats2half2_rn(a - back.x, b - back.y);
-  high = *reinterpret_cast<const uint32_t*>(&h);
-  low = *reinterpret_cast<const uint32_t*>(&l);
 }
 
 /// Where a thread's vectors of a tile lie: of rows first_row, first_row + kRowsAtOnce, ...

@@ -70,15 +70,7 @@ struct TernarySource {
       wait_copies<kAhead - 1>();
       current = slots[i * kTileVectors];
     }
-    constexpr uint32_t mask = 0x03030303u;
-    const uint32_t low = half == 0 ? current.x : current.z, high = half == 0 ? current.y : current.w;
-#pragma unroll
-    for (int s = 0; s < 2; ++s) {
-      a[s][0] = low >> 4 * s & mask;
-      a[s][1] = high >> 4 * s & mask;
-      a[s][2] = low >> (4 * s + 2) & mask;
-      a[s][3] = high >> (4 * s + 2) & mask;
-    }
+    unpack_codes(half == 0 ? current.x : current.z, half == 0 ? current.y : current.w, a);
   }
 };
 
