@@ -30,7 +30,7 @@ int64_t chunks_of(int64_t length) {
   return (length + kernels::kAttentionChunk - 1) / kernels::kAttentionChunk;
 }
 
-Scratch::Scratch(const ModelConfig& config, int64_t tokens, int64_t context)
+Scratch::Scratch(const ModelConfig& config, int64_t tokens, int64_t context, size_t head_bytes)
     : batch(tokens),
       hidden(padded(config.hidden_size)),
       q_size(padded(config.q_size())),
@@ -38,9 +38,6 @@ Scratch::Scratch(const ModelConfig& config, int64_t tokens, int64_t context)
       ffn(padded(config.intermediate_size)),
       q8(std::max({hidden, q_size, ffn})),
       x(cleared<float>(batch * hidden)),
-      qkv_rows(cleared<float>(batch * qkv)),
-      attn(cleared<float>(batch * q_size)),
-      gate(cleared<float>(batch * ffn)),
       q8_rows(cleared<int8_t>((batch + kImageTokens - 1) / kImageTokens * kImageTokens * q8)),
       q8_scale(cleared<float>(batch)),
       q8_sum(cleared<int32_t>(batch)),
@@ -48,6 +45,16 @@ Scratch::Scratch(const ModelConfig& config, int64_t tokens, int64_t context)
       sin(cleared<float>(context * config.head_dim / 2)),
       ids(cleared<int32_t>(batch)),
       decode_rows(cleared<DecodeRow>(batch)) {
+  const auto rows_of = [&](int64_t stride) { return static_cast<size_t>(batch * stride) * sizeof(float); };
+  const bool zeros = q_size != config.q_size() || ffn != config.intermediate_size;
+  const size_t attn_at = zeros ? std::max(rows_of(qkv), head_bytes) : rows_of(qkv);
+  const size_t gate_at = zeros ? attn_at + rows_of(q_size) : 0;
+  const size_t all = std::max({head_bytes, attn_at + rows_of(q_size), gate_at + rows_of(ffn)});
+  turns = std::make_shared<const DeviceBuffer>(cleared<std::byte>(static_cast<int64_t>(all)));
+  qkv_rows = DeviceBuffer(turns, 0, rows_of(qkv));
+  attn = DeviceBuffer(turns, attn_at, rows_of(q_size));
+  gate = DeviceBuffer(turns, gate_at, rows_of(ffn));
+  head = DeviceBuffer(turns, 0, head_bytes);
   // Only there gate and up are not one matrix.
   if (config.projection_norms) up = cleared<float>(batch * ffn);
   const int64_t group = config.num_heads / config.num_kv_heads;
@@ -60,8 +67,8 @@ Scratch::Scratch(const ModelConfig& config, int64_t tokens, int64_t context)
 }
 
 int64_t Scratch::bytes() const {
-  const std::array buffers{&x,      &qkv_rows, &attn, &gate, &up,      &q8_rows, &q8_scale,
-                           &q8_sum, &cos,      &sin,  &ids,  &partial, &arrived, &decode_rows};
+  const std::array buffers{turns.get(), &x,   &up,  &q8_rows, &q8_scale, &q8_sum,
+                           &cos,        &sin, &ids, &partial, &arrived,  &decode_rows};
   return std::accumulate(
       buffers.begin(), buffers.end(), int64_t{0},
       [](int64_t sum, const DeviceBuffer* buffer) { return sum + static_cast<int64_t>(buffer->bytes()); });

@@ -4,6 +4,7 @@
 #include "inference/cuda_model.h"
 #include "inference/exchange.h"
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -13,15 +14,18 @@ namespace bitnet::cuda {
 [[nodiscard]] int64_t chunks_of(int64_t length);
 
 /// Scratch memory of a forward pass for up to `batch` tokens. Rows are padded with zeros to kPad elements,
-/// which kernels read and never write.
+/// which kernels read and never write. q/k/v and attention, then the gate, then, behind the last layer, the
+/// head take turns in the same memory; rows with padding keep theirs, for its zeros.
 struct Scratch {
-  Scratch(const ModelConfig& config, int64_t tokens, int64_t context);
+  Scratch(const ModelConfig& config, int64_t tokens, int64_t context, size_t head_bytes = 0);
 
   [[nodiscard]] int64_t bytes() const;
 
   int64_t batch;
-  int64_t hidden, q_size, qkv, ffn, q8;      ///< strides of the rows, in elements
-  DeviceBuffer x, qkv_rows, attn, gate, up;  ///< gate: also the products gate * up
+  int64_t hidden, q_size, qkv, ffn, q8;       ///< strides of the rows, in elements
+  std::shared_ptr<const DeviceBuffer> turns;  ///< of which qkv_rows, attn, gate and head are parts
+  DeviceBuffer x, qkv_rows, attn, gate, up;   ///< gate: also the products gate * up
+  DeviceBuffer head;
   DeviceBuffer q8_rows, q8_scale, q8_sum;
   DeviceBuffer cos, sin;  ///< [context, head_dim / 2]
   DeviceBuffer ids, decode_rows;

@@ -13,6 +13,10 @@ constexpr int64_t kMost = Runner::kMaxLogits;
 static_assert(kMost <= kMostTopTokens);
 constexpr size_t kMostLogits = 16;  // rows whose logits have room at once
 
+size_t logit_bytes(const CudaModel& model) {
+  return kMostLogits * static_cast<size_t>(model.head.count) * sizeof(float);
+}
+
 void sort_unique(std::vector<int32_t>& ids) {
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
@@ -34,23 +38,25 @@ void choose(std::span<const float> logits, const TopQuery& query, std::vector<Ca
 
 }  // namespace
 
-CudaHead::CudaHead(const ModelConfig& config, const CudaModel& model, bool exact_only)
+CudaHead::CudaHead(const ModelConfig& config, const CudaModel& model, bool exact_only, void* workspace)
     : config_(config),
       model_(model),
       exact_only_(exact_only),
-      logits_(kMostLogits * static_cast<size_t>(config.vocab_size) * sizeof(float)),
-      scratch_(table().head_top_scratch(model.head)),
+      workspace_(workspace),
       queries_(kMost * sizeof(TopQueryRow)),
       always_(kMost * kMostTopCandidates * sizeof(int32_t)),
       found_(kMost * sizeof(TopCandidates)),
-      host_logits_(logits_.bytes()),
+      host_logits_(logit_bytes(model)),
       host_queries_(queries_.bytes()),
       host_always_(always_.bytes()),
       host_found_(found_.bytes()) {}
 
 int64_t CudaHead::bytes() const {
-  return static_cast<int64_t>(logits_.bytes() + scratch_.bytes() + queries_.bytes() + always_.bytes() +
-                              found_.bytes());
+  return static_cast<int64_t>(queries_.bytes() + always_.bytes() + found_.bytes());
+}
+
+size_t CudaHead::workspace_bytes(const CudaModel& model) {
+  return std::max(logit_bytes(model), table().head_top_scratch(model.head));
 }
 
 Norms CudaHead::norms() const {
@@ -60,6 +66,7 @@ Norms CudaHead::norms() const {
 std::span<const float> CudaHead::some_logits(const float* x, int64_t stride, std::span<const int64_t> rows,
                                              Stream stream) {
   const auto vocab = static_cast<size_t>(config_.vocab_size);
+  auto* const logits = static_cast<float*>(workspace_);
   for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {  // runs of neighbours
     for (end = begin + 1; end < rows.size() && rows[end] == rows[end - 1] + 1;) ++end;
     table().head({.head = model_.head,
@@ -67,12 +74,12 @@ std::span<const float> CudaHead::some_logits(const float* x, int64_t stride, std
                   .x_stride = stride,
                   .tokens = static_cast<int64_t>(end - begin),
                   .norms = norms(),
-                  .y = logits_.as<float>() + begin * vocab,
+                  .y = logits + begin * vocab,
                   .y_stride = model_.head.count},
                  stream);
   }
   const size_t count = rows.size() * vocab;
-  table().to_host(host_logits_.as<float>(), logits_.data(), count * sizeof(float), stream);
+  table().to_host(host_logits_.as<float>(), logits, count * sizeof(float), stream);
   table().synchronize(stream);
   return {host_logits_.as<const float>(), count};
 }
@@ -118,7 +125,7 @@ void CudaHead::find(const float* x, int64_t stride, int64_t tokens, Stream strea
                     .norms = norms(),
                     .queries = queries_.as<TopQueryRow>(),
                     .always = always_.as<int32_t>(),
-                    .scratch = scratch_.data(),
+                    .scratch = workspace_,
                     .out = found_.as<TopCandidates>()},
                    stream);
 }

@@ -11,8 +11,10 @@ namespace bitnet::cuda {
 /// The final norm and the vocabulary's logits on the GPU, as Head on the processor.
 class CudaHead {
  public:
-  /// `exact_only`: top() computes all logits, too.
-  CudaHead(const ModelConfig& config, const CudaModel& model, bool exact_only);
+  /// `exact_only`: top() computes all logits, too. `workspace` is workspace_bytes() of device memory that
+  /// others may use between two calls.
+  CudaHead(const ModelConfig& config, const CudaModel& model, bool exact_only, void* workspace);
+  [[nodiscard]] static size_t workspace_bytes(const CudaModel& model);
 
   /// Logits of the named rows of x, [rows.size(), vocab_size]; waits for the stream.
   void logits(const float* x, int64_t stride, std::span<const int64_t> rows, std::span<float> out,
@@ -44,7 +46,8 @@ class CudaHead {
   const ModelConfig& config_;
   const CudaModel& model_;
   bool exact_only_;
-  DeviceBuffer logits_, scratch_, queries_, always_, found_;
+  void* workspace_;  ///< head_top's, or logits
+  DeviceBuffer queries_, always_, found_;
   std::vector<TopQueryRow> drawn_queries_;  ///< what queries_ holds if draw() wrote it last
   PinnedBuffer host_logits_, host_queries_, host_always_, host_found_;
 };

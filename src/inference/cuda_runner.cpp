@@ -31,9 +31,9 @@ int64_t batch_of(const SessionOptions& options, int64_t context) {
   return options.batch == 0 ? std::clamp(context, kLeastBatch, kMostBatch) : options.batch;
 }
 
-Scratch make_scratch(const ModelConfig& config, int64_t batch, int64_t context) {
+Scratch make_scratch(const ModelConfig& config, int64_t batch, int64_t context, const CudaModel& model) {
   try {
-    return {config, batch, context};
+    return {config, batch, context, CudaHead::workspace_bytes(model)};
   } catch (Error& error) {
     error.with_context(fmt::format("scratch memory for batches of {} tokens", batch));
     throw;
@@ -57,10 +57,10 @@ class CudaRunner final : public ShareRunner, public DrawingSteps {
         context_(context),
         kv_type_(options.kv_type),
         weights_(model_on_device(model, device, options, share)),
-        scratch_(make_scratch(config(), batch_of(options, context), context)),
+        scratch_(make_scratch(config(), batch_of(options, context), context, *weights_)),
         forward_(config(), *weights_, scratch_, kv_type_, context),
         step_(config(), *weights_, scratch_, kv_type_, context_),
-        head_(weights_->config, *weights_, options.exact_head),
+        head_(weights_->config, *weights_, options.exact_head, scratch_.head.data()),
         host_ids_(static_cast<size_t>(scratch_.batch) * sizeof(int32_t)),
         host_rows_(static_cast<size_t>(scratch_.batch) * sizeof(DecodeRow)),
         slots_{DrawingSlot(static_cast<size_t>(scratch_.batch)),
