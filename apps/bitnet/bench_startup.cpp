@@ -145,6 +145,8 @@ std::vector<std::string> run_arguments(const std::filesystem::path& path, const 
       "--kv",         options.kv, "--device",
       common.device,  "--layout", common.layout};
   if (!common.isa.empty()) arguments.insert(arguments.end(), {"--isa", common.isa});
+  if (!common.weights_cache.empty())
+    arguments.insert(arguments.end(), {"--weights-cache", common.weights_cache});
   if (common.no_sparse) arguments.push_back("--no-sparse");
   if (options.exact_head) arguments.push_back("--exact-head");
   return arguments;
@@ -158,6 +160,9 @@ Json measure_startup(const BenchOptions& options, const CommonOptions& common, i
   const std::filesystem::path path = find_model(common);
   const Loaded first = time_load(path, with_threads, options.kv);  // so that the files are in the cache
   const std::vector<std::string> arguments = run_arguments(path, options, with_threads, first.vocab_size);
+  const auto forget = [&] {
+    return forget_model(path) && (common.weights_cache.empty() || forget_file(common.weights_cache));
+  };
   Json rows = Json::array();
   for (const bool warm : {true, false}) {
     std::vector<double> loads, tokens;
@@ -165,9 +170,9 @@ Json measure_startup(const BenchOptions& options, const CommonOptions& common, i
     bool forgotten = true;
     for (int i = 0; i < options.repeats; ++i) {
       throw_if_interrupted();
-      if (!warm) forgotten = forget_model(path) && forgotten;
+      if (!warm) forgotten = forget() && forgotten;
       loads.push_back(time_load(path, with_threads, options.kv).seconds);
-      if (!warm) forgotten = forget_model(path) && forgotten;
+      if (!warm) forgotten = forget() && forgotten;
       const FirstToken token = time_first_token(arguments);
       tokens.push_back(token.seconds);
       peak = std::max(peak, token.peak_memory_bytes);

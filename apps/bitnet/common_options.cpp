@@ -73,6 +73,10 @@ void add_weight_options(Command command, CommonOptions& common) {
       .one_of({"auto", "t2x16", "t53x16"})
       .type_name("NAME")
       .show_default();
+  command
+      .add_option("--weights-cache", common.weights_cache,
+                  "Keep the weights here as the processor reads them: later starts are faster")
+      .type_name("FILE");
 }
 
 void add_device_option(Command command, CommonOptions& common) {
@@ -135,6 +139,7 @@ LoadOptions load_options(const CommonOptions& common) {
   options.isa = common.isa;
   if (common.layout == "t2x16") options.layout = TernaryLayout::kBlocks;
   if (common.layout == "t53x16") options.layout = TernaryLayout::kTight;
+  options.weights_cache = common.weights_cache;
   options.defer_layout = common.device != "cpu";
   return options;
 }

@@ -20,6 +20,7 @@ struct CommonOptions {
   std::string isa;
   bool no_sparse = false;
   std::string layout = "auto";
+  std::string weights_cache;
   std::string device = "cpu";
 };
 
@@ -32,7 +33,7 @@ void add_threads_option(Command command, CommonOptions& common);
 /// --isa
 void add_isa_option(Command command, CommonOptions& common);
 
-/// --no-sparse and --layout
+/// --no-sparse, --layout and --weights-cache
 void add_weight_options(Command command, CommonOptions& common);
 
 /// --device

@@ -45,8 +45,8 @@ int print_version(const CommonOptions& common) {
 int parse_and_act(int argc, char** argv) {
   Program program;
   bool version = false;
-  Arguments arguments("bitnet",
-                      "BitNet b1.58 models (ternary weights, int8 activations) on the CPU, exactly.");
+  Arguments arguments(
+      "bitnet", "BitNet b1.58 models (ternary weights, int8 activations) on CPUs and NVIDIA GPUs, exactly.");
   const Command app = arguments.program();
   app.footer(kProgramFooter);
   app.add_flag("--version", version, "Print the version");

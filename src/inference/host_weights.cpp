@@ -4,6 +4,8 @@
 #include "bitnet/core/mapped_file.h"
 #include "bitnet/kernels/cpu.h"
 #include "inference/executor.h"
+#include "inference/model_impl.h"
+#include "inference/weights_file.h"
 
 #include <algorithm>
 #include <utility>
@@ -34,10 +36,11 @@ TernaryLayout whole_layout(const Checkpoint& checkpoint, const LoadOptions& opti
 }  // namespace
 
 LayerReader::LayerReader(const Checkpoint& checkpoint, int threads, Layouts layouts, Arena* arena,
-                         OnProgress progress)
+                         OnProgress progress, WeightsFile* kept)
     : checkpoint_(checkpoint),
       layouts_(layouts),
       arena_(arena),
+      kept_(kept),
       progress_(std::move(progress)),
       pool_(threads) {
   constexpr int64_t kHugePage = int64_t{2} << 20;
@@ -85,6 +88,15 @@ Linear LayerReader::linear(int64_t layer, const char* name, TernaryLayout layout
 PackedTernary LayerReader::pack(const TernarySource& source, TernaryLayout layout) {
   const int64_t rows = source.rows(), cols = source.cols();
   PackedTernary packed(rows, cols, layout, arena_);
+  done_ += rows * cols;
+  const auto report = [&] {
+    if (progress_) progress_(done_ / 4, total_ / 4);
+  };
+  if (kept_ != nullptr) {
+    packed.restore([&](std::span<std::byte> part) { kept_->read(part, pool_); });
+    report();
+    return packed;
+  }
   const int64_t group_rows = packed.group_rows();
   pool_.for_range(packed.groups(), 1, [&](int64_t begin, int64_t end) {
     std::vector<int8_t> trits(static_cast<size_t>(group_rows * cols));
@@ -98,22 +110,28 @@ PackedTernary LayerReader::pack(const TernarySource& source, TernaryLayout layou
     }
   });
   source.drop_resident();
-  done_ += rows * cols;
-  if (progress_) progress_(done_ / 4, total_ / 4);
+  report();
   return packed;
 }
 
-HostWeights::HostWeights(const Checkpoint& checkpoint, const DenseMatrix& head, const LoadOptions& options,
-                         const OnProgress& progress) {
-  const ModelConfig& config = checkpoint.config();
-  if (options.head_copy && RoundedHead::suits(head)) {
-    ThreadPool pool(options.threads);
-    rounded_head.emplace(head, pool, MappedFile::drop_resident);
-  }
+HostWeights::HostWeights(const Model::Impl& model, const OnProgress& progress) {
+  const Checkpoint& checkpoint = model.checkpoint;
+  const LoadOptions& options = model.options;
   // Squared ReLU makes exact zeros; SiLU makes none.
-  layouts = {whole_layout(checkpoint, options), options.sparse && config.activation == Activation::kRelu2};
-  LayerReader reader(checkpoint, options.threads, layouts, &arena, progress);
-  for (int64_t i = 0; i < config.num_layers; ++i) layers.push_back(reader.read(i));
+  const bool sparse = options.sparse && checkpoint.config().activation == Activation::kRelu2;
+  const bool head_copy = options.head_copy && RoundedHead::suits(model.head);
+  std::optional<WeightsFile> kept;
+  if (!options.weights_cache.empty()) kept = WeightsFile::open(model, sparse, head_copy);
+  layouts = {kept ? kept->whole_layout() : whole_layout(checkpoint, options), sparse};
+  LayerReader reader(checkpoint, options.threads, layouts, &arena, progress, kept ? &*kept : nullptr);
+  for (int64_t i = 0; i < checkpoint.config().num_layers; ++i) layers.push_back(reader.read(i));
+  ThreadPool pool(options.threads);
+  if (head_copy && kept) {
+    rounded_head.emplace(model.head, [&](std::span<std::byte> part) { kept->read(part, pool); });
+  } else if (head_copy) {
+    rounded_head.emplace(model.head, pool, MappedFile::drop_resident);
+  }
+  if (!options.weights_cache.empty() && !kept) write_weights_file(model, *this);
 }
 
 int64_t HostWeights::linear_bytes() const {

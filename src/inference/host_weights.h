@@ -27,6 +27,8 @@ struct Layer {
   Linear q, k, v, attn_output, gate, up, down;
 };
 
+class WeightsFile;
+
 /// Bytes done and in all.
 using OnProgress = std::function<void(int64_t done, int64_t total)>;
 
@@ -40,8 +42,10 @@ struct Layouts {
 /// them.
 class LayerReader {
  public:
-  /// `arena` may be null; else it is made large enough for all layers, and must outlive them.
-  LayerReader(const Checkpoint& checkpoint, int threads, Layouts layouts, Arena* arena, OnProgress progress);
+  /// `arena` may be null; else it is made large enough for all layers, and must outlive them. With `kept`,
+  /// layers are copied from there, and have to be read in their order.
+  LayerReader(const Checkpoint& checkpoint, int threads, Layouts layouts, Arena* arena, OnProgress progress,
+              WeightsFile* kept = nullptr);
 
   [[nodiscard]] Layer read(int64_t index);
 
@@ -52,6 +56,7 @@ class LayerReader {
   const Checkpoint& checkpoint_;
   Layouts layouts_;
   Arena* arena_;
+  WeightsFile* kept_;
   OnProgress progress_;
   ThreadPool pool_;
   int64_t done_ = 0, total_ = 0;
@@ -59,10 +64,9 @@ class LayerReader {
 
 /// What only the processor's kernels read.
 struct HostWeights {
-  /// With LoadOptions' threads, sparse, layout, isa and head_copy. Throws kInvalidArgument on a layout that
-  /// whole matrices cannot have.
-  HostWeights(const Checkpoint& checkpoint, const DenseMatrix& head, const LoadOptions& options,
-              const OnProgress& progress);
+  /// With the model's LoadOptions: threads, sparse, layout, isa, head_copy and weights_cache. Throws
+  /// kInvalidArgument on a layout that whole matrices cannot have, and what WeightsFile throws.
+  HostWeights(const Model::Impl& model, const OnProgress& progress);
 
   Layouts layouts;
   Arena arena{0};  ///< of all layers

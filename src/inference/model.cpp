@@ -31,8 +31,7 @@ DenseMatrix dense_matrix(const DenseSource& source) {
 
 const HostWeights& Model::Impl::host(const OnProgress& progress) const {
   const std::scoped_lock lock(host_mutex);
-  if (host_weights == nullptr)
-    host_weights = std::make_unique<const HostWeights>(checkpoint, head, options, progress);
+  if (host_weights == nullptr) host_weights = std::make_unique<const HostWeights>(*this, progress);
   return *host_weights;
 }
 

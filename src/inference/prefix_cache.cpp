@@ -4,6 +4,7 @@
 #include "bitnet/core/error.h"
 #include "bitnet/core/mapped_file.h"
 #include "core/little_endian.h"
+#include "inference/content_hash.h"
 
 #include <algorithm>
 #include <array>
@@ -19,40 +20,6 @@ namespace {
 constexpr std::string_view kMagic = "BITNETKV";
 constexpr uint32_t kVersion = 1;
 constexpr size_t kHeaderBytes = 32, kHashBytes = 8;
-
-/// Four chains of multiply and rotate over 32 bytes a step, so that memory and not latency is the bound. It
-/// finds damage, not malice: any content of a cache is harmless.
-class Hash {
- public:
-  void add(std::span<const std::byte> bytes) {
-    size_t i = 0;
-    for (; i + 32 <= bytes.size(); i += 32) {
-      for (size_t lane = 0; lane < 4; ++lane) mix(lane, load_le<uint64_t>(bytes.data() + i + 8 * lane));
-    }
-    for (; i < bytes.size(); ++i) mix(0, std::to_integer<uint64_t>(bytes[i]));
-    mix(1, bytes.size());
-  }
-  template <class T>
-  void add_value(T value) {
-    std::array<std::byte, sizeof(T)> bytes{};
-    store_le(bytes.data(), value);
-    add(bytes);
-  }
-  [[nodiscard]] uint64_t value() const {
-    uint64_t all = 0;
-    for (const uint64_t lane : lanes_) {
-      all = (all ^ lane) * kPrime;
-      all ^= all >> 29;
-    }
-    return all;
-  }
-
- private:
-  static constexpr uint64_t kPrime = 0x9e3779b97f4a7c15ull;
-  void mix(size_t lane, uint64_t word) { lanes_[lane] = std::rotl((lanes_[lane] ^ word) * kPrime, 31); }
-
-  std::array<uint64_t, 4> lanes_ = {1, 2, 3, 4};
-};
 
 struct Header {
   std::array<std::byte, kHeaderBytes> bytes{};
@@ -106,7 +73,7 @@ std::span<const std::byte> as_bytes_of(const std::vector<int32_t>& tokens) {
 
 uint64_t model_fingerprint(const Model::Impl& model) {
   const ModelConfig& config = model.checkpoint.config();
-  Hash hash;
+  ContentHash hash;
   for (const int64_t value : {config.vocab_size, config.hidden_size, config.intermediate_size,
                               config.num_layers, config.num_heads, config.num_kv_heads, config.head_dim})
     hash.add_value(value);
@@ -129,7 +96,7 @@ uint64_t model_fingerprint(const Model::Impl& model) {
 void save_prefix(const std::filesystem::path& path, const Model::Impl& model, const KvCache& cache,
                  std::span<const int32_t> tokens) {
   AtomicFile file(path);
-  Hash hash;
+  ContentHash hash;
   const auto write = [&](std::span<const std::byte> bytes) {
     hash.add(bytes);
     file.write(bytes);
@@ -155,7 +122,7 @@ std::vector<int32_t> load_prefix(const std::filesystem::path& path, const Model:
   if (bytes.size() != expected)
     throw damaged(path, fmt::format("it has {} bytes instead of {}", bytes.size(), expected));
 
-  Hash hash;
+  ContentHash hash;
   size_t offset = 0;
   const auto next = [&](size_t size) {
     const auto piece = bytes.subspan(offset, size);

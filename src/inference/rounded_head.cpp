@@ -70,7 +70,7 @@ bool RoundedHead::suits(const DenseMatrix& head) {
   return longer && head.cols < (1 << 16);
 }
 
-RoundedHead::RoundedHead(const DenseMatrix& head, ThreadPool& pool, const DoneWith& done_with)
+RoundedHead::RoundedHead(const DenseMatrix& head)
     : groups_((head.rows + kGroupRows - 1) / kGroupRows),
       units_((head.cols + kUnitCols - 1) / kUnitCols),
       weights_(static_cast<size_t>(groups_ * units_ * kUnitBytes)),
@@ -82,6 +82,22 @@ RoundedHead::RoundedHead(const DenseMatrix& head, ThreadPool& pool, const DoneWi
     centres_[k] = centre_of(k);
     centre_values_[k] = static_cast<float>(centres_[k]) * kCentreUnit;
   }
+}
+
+RoundedHead::RoundedHead(const DenseMatrix& head, const std::function<void(std::span<std::byte>)>& read)
+    : RoundedHead(head) {
+  read({weights_.data(), weights_.size()});
+  read({fine_.data(), fine_.size()});
+  read(std::as_writable_bytes(std::span(scale_)));
+}
+
+std::array<std::span<const std::byte>, 3> RoundedHead::parts() const {
+  return {std::span(weights_.data(), weights_.size()), std::span(fine_.data(), fine_.size()),
+          std::as_bytes(std::span(scale_))};
+}
+
+RoundedHead::RoundedHead(const DenseMatrix& head, ThreadPool& pool, const DoneWith& done_with)
+    : RoundedHead(head) {
   pool.for_range(groups_, 1, [&](int64_t begin, int64_t end) {
     // With zeros up to whole units.
     std::vector<float> padded(centres_.size());

@@ -4,6 +4,8 @@
 #include "bitnet/core/thread_pool.h"
 #include "inference/dense_matrix.h"
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -32,6 +34,11 @@ class RoundedHead {
   /// Reads the head once, on all threads.
   RoundedHead(const DenseMatrix& head, ThreadPool& pool, const DoneWith& done_with);
 
+  /// Has `read` fill each of the parts() with what it was in a copy of the same head.
+  RoundedHead(const DenseMatrix& head, const std::function<void(std::span<std::byte>)>& read);
+  /// What the head's rows became, as it lies in memory, to be kept elsewhere.
+  [[nodiscard]] std::array<std::span<const std::byte>, 3> parts() const;
+
   [[nodiscard]] int64_t units() const { return units_; }  ///< of 128 columns, of a group
   [[nodiscard]] const uint8_t* weights() const { return weights_.as<uint8_t>(); }
   /// Per row, up to whole groups.
@@ -52,6 +59,7 @@ class RoundedHead {
   [[nodiscard]] int64_t bytes() const { return scan_bytes() + static_cast<int64_t>(fine_.size()); }
 
  private:
+  explicit RoundedHead(const DenseMatrix& head);
   [[nodiscard]] int64_t fine_bytes() const { return units_ * (kFineUnitBytes + kUnitBlocks); }  ///< of a row
   static constexpr int64_t kFineUnitBytes = kUnitBlocks * kBlockCols / 4;
   /// row: up to whole units.

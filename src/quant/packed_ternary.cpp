@@ -242,6 +242,16 @@ void PackedTernary::set_group(int64_t group, std::span<const int8_t> trits, std:
   std::copy(scales.begin(), scales.end(), scales_.begin() + group * group_rows());
 }
 
+std::array<std::span<const std::byte>, 2> PackedTernary::parts() const {
+  return {std::span<const std::byte>(codes_, static_cast<size_t>(bytes())),
+          std::as_bytes(std::span(scales_))};
+}
+
+void PackedTernary::restore(const std::function<void(std::span<std::byte>)>& read) {
+  read({codes_, static_cast<size_t>(bytes())});
+  read(std::as_writable_bytes(std::span(scales_)));
+}
+
 void PackedTernary::get_row(int64_t row, std::span<int8_t> trits) const {
   if (row < 0 || row >= rows_ || std::ssize(trits) != cols_) {
     throw Error(

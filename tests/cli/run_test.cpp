@@ -132,6 +132,18 @@ TEST_F(CliRun, APromptCacheSavesTheCommonPrefix) {
       4, "another type");
 }
 
+TEST_F(CliRun, AWeightsCacheChangesNoToken) {
+  const std::vector<std::string> plain = {"run", "--ids", "1,2,3,4,5", "-n", "8", "--greedy", "--ignore-eos"};
+  std::vector<std::string> cached = plain;
+  cached.insert(cached.end(), {"--weights-cache", path("weights")});
+  const Json expected = json_with_model(plain)["ids"];
+  EXPECT_EQ(json_with_model(cached)["ids"], expected);  // writes it
+  EXPECT_EQ(json_with_model(cached)["ids"], expected);  // reads it
+  std::filesystem::resize_file(path("weights"), 1000);
+  cached.insert(cached.end(), {"-m", model()});
+  expect_error(run_program(cached), 3, "not a usable weights cache");
+}
+
 TEST_F(CliRun, AModelWithoutATokenizerRunsFromIds) {
   ASSERT_EQ(run_program({"convert", model(), "-o", path("bare")}).exit_code, 0);
   std::filesystem::remove(path("bare/tokenizer.json"));

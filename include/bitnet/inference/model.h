@@ -31,6 +31,10 @@ struct LoadOptions {
   /// Lay out a copy of the output head in six bits, in which append_top() finds the candidates. Without it,
   /// every logit is computed from the file's head: the same tokens, slower, from less memory.
   bool head_copy = true;
+  /// A file that keeps the weights as they are laid out for the processor, so that the next load copies them
+  /// instead: read if it was made from these model files with this head_copy and these layouts, or without a
+  /// given `layout` by these kernels; else written. Empty: none.
+  std::filesystem::path weights_cache;
   /// Lay the weights out for the processor when a session first runs there, not while loading: a model that
   /// GPUs alone run then takes no memory for that, and a weight that is damaged is found by the first
   /// session. The head is scanned from the file's type until then, so weight_bytes() and decode_bytes() are
@@ -42,8 +46,9 @@ struct LoadOptions {
 /// Immutable and shareable: any number of Sessions on any threads may use it at once.
 class Model {
  public:
-  /// A .gguf file or Hugging Face folder. Throws as Checkpoint::open does, and kInvalidArgument on a layout
-  /// other than the two.
+  /// A .gguf file or Hugging Face folder. Throws as Checkpoint::open does, kInvalidArgument on a layout
+  /// other than the two; for a weights_cache kIo where it cannot be written, kCorruptData where it is no such
+  /// file or damaged, kUnsupported where it is another model's.
   static std::shared_ptr<const Model> load(const std::filesystem::path& path,
                                            const LoadOptions& options = {});
   ~Model();

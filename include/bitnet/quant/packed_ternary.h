@@ -2,7 +2,10 @@
 
 #include "bitnet/core/memory.h"
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -81,6 +84,10 @@ class PackedTernary {
   /// in the group (at most group_rows()), scales [n]. Throws kInvalidArgument on sizes that disagree and
   /// values that are no trits. Safe for distinct groups in parallel.
   void set_group(int64_t group, std::span<const int8_t> trits, std::span<const float> scales);
+  /// Codes and row scales as they lie in memory, to be kept elsewhere.
+  [[nodiscard]] std::array<std::span<const std::byte>, 2> parts() const;
+  /// Has `read` fill each of the parts() with what it was in a matrix of the same shape and layout.
+  void restore(const std::function<void(std::span<std::byte>)>& read);
   /// Reference decode of one row.
   void get_row(int64_t row, std::span<int8_t> trits) const;
   /// The codes of one row, padding included, a word for each 16 columns: byte j holds in bits 2s and 2s+1 the
