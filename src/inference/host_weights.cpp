@@ -94,6 +94,7 @@ PackedTernary LayerReader::pack(const TernarySource& source, TernaryLayout layou
   };
   if (kept_ != nullptr) {
     packed.restore([&](std::span<std::byte> part) { kept_->read(part, pool_); });
+    source.drop_resident();  // what the fingerprint read
     report();
     return packed;
   }
