@@ -152,25 +152,26 @@ void CudaForward::decode_one(int64_t chunks, Stream stream) {
   }
 }
 
-void CudaForward::gemm(const DeviceLinear& linear, const float* x, int64_t x_stride, int64_t cols,
-                       int64_t tokens, Norms norms, Epilogue epilogue, float* y, int64_t y_stride,
-                       Stream stream) const {
+void CudaForward::gemm(const DeviceLinear& linear, const Input& input, int64_t tokens, Norms norms,
+                       Epilogue epilogue, float* y, int64_t y_stride, Stream stream) const {
   const bool image = table().gemm_takes_image(tokens);
-  table().quantize({.x = x,
-                    .x_stride = x_stride,
+  table().quantize({.x = input.x,
+                    .x_stride = input.stride,
                     .tokens = tokens,
-                    .cols = cols,
+                    .cols = input.cols,
                     .norms = norms,
                     .q = scratch_.q8_rows.as<int8_t>(),
-                    .q_stride = padded(cols),
+                    .q_stride = padded(input.cols),
                     .scale = scratch_.q8_scale.as<float>(),
                     .sum = scratch_.q8_sum.as<int32_t>(),
-                    .image = image},
+                    .image = image,
+                    .addend = input.addend,
+                    .addend_stride = input.addend_stride},
                    stream);
   table().ternary_gemm({.weights = linear.weights,
                         .tokens = tokens,
                         .q = scratch_.q8_rows.as<int8_t>(),
-                        .q_stride = padded(cols),
+                        .q_stride = padded(input.cols),
                         .scale = scratch_.q8_scale.as<float>(),
                         .sum = scratch_.q8_sum.as<int32_t>(),
                         .epilogue = epilogue,
@@ -182,14 +183,33 @@ void CudaForward::gemm(const DeviceLinear& linear, const float* x, int64_t x_str
 
 void CudaForward::run_batch(int64_t tokens, int64_t singles, int64_t chunks,
                             std::span<const Segment> segments, Stream stream) {
-  const int64_t hidden = config_.hidden_size;
-  auto* const x = scratch_.x.as<float>();
   auto* const gate = scratch_.gate.as<float>();
-  float* const x_part = x + model_.rows.hidden.begin;
   float* const gate_part = gate + model_.rows.ffn.begin;
-  const auto product = [&](const DeviceLinear& linear, const DeviceBuffer& norm, const float* input,
-                           int64_t stride, int64_t cols, Epilogue epilogue, float* y, int64_t y_stride) {
-    gemm(linear, input, stride, cols, tokens, norms(norm, linear), epilogue, y, y_stride, stream);
+  Input x{scratch_.x.as<float>(), scratch_.hidden, config_.hidden_size, nullptr, scratch_.ffn};
+  const Input attention{scratch_.attn.as<float>(), scratch_.q_size, config_.q_size()};
+  const Input ffn{gate, scratch_.ffn, config_.intermediate_size};
+  // Of a share's x the other GPUs have parts to add.
+  const bool adds_later = exchange_ == nullptr && config_.intermediate_size >= config_.hidden_size;
+  const auto product = [&](const DeviceLinear& linear, const DeviceBuffer& norm, const Input& input,
+                           Epilogue epilogue, float* y, int64_t y_stride) {
+    gemm(linear, input, tokens, norms(norm, linear), epilogue, y, y_stride, stream);
+  };
+  const auto product_of_x = [&](const DeviceLinear& linear, const DeviceBuffer& norm, Epilogue epilogue,
+                                float* y, int64_t y_stride) {
+    product(linear, norm, x, epilogue, y, y_stride);
+    x.addend = nullptr;
+  };
+  // The norm behind it reads x anyway and adds on its way; the product's blocks would wait for x. Zeros
+  // behind the rows of `gate` stay.
+  const auto product_to_x = [&](const DeviceLinear& linear, const DeviceBuffer& norm, const Input& input,
+                                bool later) {
+    if (later) {
+      product(linear, norm, input, Epilogue::kStore, gate, scratch_.ffn);
+      x.addend = gate;
+      return;
+    }
+    product(linear, norm, input, Epilogue::kAdd, x.x + model_.rows.hidden.begin, scratch_.hidden);
+    gather(Shared::kHidden, tokens, stream);
   };
   embed(tokens, stream);
   for (size_t i = 0; i < model_.layers.size(); ++i) {
@@ -197,29 +217,23 @@ void CudaForward::run_batch(int64_t tokens, int64_t singles, int64_t chunks,
     const auto index = static_cast<int64_t>(i);
     auto* qkv = scratch_.qkv_rows.as<float>();
     for (const DeviceLinear& linear : layer.qkv) {
-      product(linear, layer.attn_norm, x, scratch_.hidden, hidden, Epilogue::kStore, qkv, scratch_.qkv);
+      product_of_x(linear, layer.attn_norm, Epilogue::kStore, qkv, scratch_.qkv);
       qkv += linear.weights.outputs;
     }
     attend_singles(index, singles, chunks, stream);
     attend_segments(index, segments, stream);
     gather(Shared::kAttention, tokens, stream);
-    product(layer.attn_output, layer.attn_sub_norm, scratch_.attn.as<float>(), scratch_.q_size,
-            config_.q_size(), Epilogue::kAdd, x_part, scratch_.hidden);
-    gather(Shared::kHidden, tokens, stream);
+    product_to_x(layer.attn_output, layer.attn_sub_norm, attention, adds_later);
     if (layer.gate_up.size() == 1) {
-      product(layer.gate_up[0], layer.ffn_norm, x, scratch_.hidden, hidden, glu_epilogue(), gate_part,
-              scratch_.ffn);
+      product_of_x(layer.gate_up[0], layer.ffn_norm, glu_epilogue(), gate_part, scratch_.ffn);
     } else {
-      product(layer.gate_up[0], layer.ffn_norm, x, scratch_.hidden, hidden, Epilogue::kStore, gate_part,
-              scratch_.ffn);
-      product(layer.gate_up[1], layer.ffn_norm, x, scratch_.hidden, hidden, Epilogue::kStore,
-              scratch_.up.as<float>() + model_.rows.ffn.begin, scratch_.ffn);
+      product_of_x(layer.gate_up[0], layer.ffn_norm, Epilogue::kStore, gate_part, scratch_.ffn);
+      product_of_x(layer.gate_up[1], layer.ffn_norm, Epilogue::kStore,
+                   scratch_.up.as<float>() + model_.rows.ffn.begin, scratch_.ffn);
       glu(tokens * scratch_.ffn, stream);
     }
     gather(Shared::kFfn, tokens, stream);
-    product(layer.down, layer.ffn_sub_norm, gate, scratch_.ffn, config_.intermediate_size, Epilogue::kAdd,
-            x_part, scratch_.hidden);
-    gather(Shared::kHidden, tokens, stream);
+    product_to_x(layer.down, layer.ffn_sub_norm, ffn, adds_later && i + 1 < model_.layers.size());
   }
 }
 

@@ -72,8 +72,15 @@ class CudaForward {
   void gather(Shared which, int64_t tokens, Stream stream) const;
   void gemv(const DeviceLinear& linear, const float* x, int64_t cols, Norms norms, Epilogue epilogue,
             float* y, Stream stream);
-  void gemm(const DeviceLinear& linear, const float* x, int64_t x_stride, int64_t cols, int64_t tokens,
-            Norms norms, Epilogue epilogue, float* y, int64_t y_stride, Stream stream) const;
+  /// What a product of several tokens reads: x, or with an addend x += addend.
+  struct Input {
+    float* x;
+    int64_t stride, cols;
+    const float* addend = nullptr;
+    int64_t addend_stride = 0;
+  };
+  void gemm(const DeviceLinear& linear, const Input& input, int64_t tokens, Norms norms, Epilogue epilogue,
+            float* y, int64_t y_stride, Stream stream) const;
   void attend_singles(int64_t layer, int64_t singles, int64_t chunks, Stream stream);
   void attend_segments(int64_t layer, std::span<const Segment> segments, Stream stream);
   // cuda_i8.cpp

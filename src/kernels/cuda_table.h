@@ -61,10 +61,11 @@ struct GemvArgs {
   float* y;
 };
 
-/// q, scale, sum of norms(x) per token. Rows of x and q are padded to kPad. `image`: q becomes not rows but
-/// the image that ternary_gemm takes instead (cuda/activation_image.cuh), with q_stride columns.
+/// q, scale, sum of norms(x) per token; with an addend, of x += addend. Rows of x and q are padded to kPad,
+/// and so are those of the addend, with anything. `image`: q becomes not rows but the image that ternary_gemm
+/// takes instead (cuda/activation_image.cuh), with q_stride columns.
 struct QuantizeArgs {
-  const float* x;
+  float* x;
   int64_t x_stride, tokens, cols;
   Norms norms;
   int8_t* q;
@@ -72,6 +73,8 @@ struct QuantizeArgs {
   float* scale;
   int32_t* sum;
   bool image;
+  const float* addend = nullptr;
+  int64_t addend_stride = 0;
 };
 
 /// Several tokens: y[t] = epilogue(W q[t]).

@@ -324,5 +324,49 @@ TEST_F(Ternary, QuantizeHasTheScalarTablesBits) {
   }
 }
 
+/// x += addend in front of the norm; what lies behind the addend's columns is not added.
+TEST_F(Ternary, QuantizeAddsFirst) {
+  Random random(6);
+  for (const int64_t cols : {31, 130, 2560, 6912, 9000}) {
+    for (const int64_t tokens : {5, 130}) {
+      SCOPED_TRACE(std::to_string(cols) + " columns, " + std::to_string(tokens) + " tokens");
+      const int64_t addend_stride = padded(cols) + 128;
+      const std::vector<float> x = random_floats(random, tokens * cols, -3, 3);
+      const std::vector<float> addend = random_floats(random, tokens * addend_stride, -3, 3);
+      std::vector<float> both = x;
+      for (size_t i = 0; i < both.size(); ++i) {
+        const auto token = static_cast<int64_t>(i) / cols, col = static_cast<int64_t>(i) % cols;
+        both[i] += addend[static_cast<size_t>(token * addend_stride + col)];
+      }
+      const NormWeights norms{random_floats(random, cols, 0.5f, 1.5f), {}};
+      const Rounded expected = round_rows(both, tokens, cols, norms);
+      const DeviceBuffer device_x = to_device(padded_rows(x, tokens, cols)),
+                         device_addend = to_device(addend);
+      const DeviceBuffer first = to_device(padded_rows(norms.first, 1, cols));
+      const DeviceBuffer q = filled<int8_t>(tokens * padded(cols), 77);
+      const DeviceBuffer scale = filled<float>(tokens), sum = filled<int32_t>(tokens);
+      run([&](Stream stream) {
+        table().quantize({.x = device_x.as<float>(),
+                          .x_stride = padded(cols),
+                          .tokens = tokens,
+                          .cols = cols,
+                          .norms = {first.as<float>(), nullptr, kEps[0], 0},
+                          .q = q.as<int8_t>(),
+                          .q_stride = padded(cols),
+                          .scale = scale.as<float>(),
+                          .sum = sum.as<int32_t>(),
+                          .image = false,
+                          .addend = device_addend.as<float>(),
+                          .addend_stride = addend_stride},
+                         stream);
+      });
+      EXPECT_EQ(to_host<float>(device_x), padded_rows(both, tokens, cols));
+      EXPECT_EQ(to_host<int8_t>(q), expected.q);
+      EXPECT_EQ(to_host<int32_t>(sum), expected.sum);
+      EXPECT_EQ(to_host<float>(scale), expected.scale);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bitnet::cuda

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kMostPart = 128, kLeastPart = kWarp;
-constexpr size_t kGoodSharedBytes = 72 * 1024;  // three blocks on a multiprocessor
+constexpr size_t kGoodSharedBytes = 40 * 1024;  // four blocks on a multiprocessor
 
 /// Shared memory: `positions` keys, and as many values.
 struct Parts {
@@ -223,8 +223,8 @@ __global__ void __launch_bounds__(kThreads) batch_kernel(const Args args) {
   wait_for_previous();
   if (task.length <= 0) return;
   rotate_new(args.attention, task, s);
-  for (int begin = 0; begin < kChunk; begin += part) {
-    if (begin > 0 && begin < task.length) {
+  for (int begin = 0; begin < task.length; begin += part) {
+    if (begin > 0) {
       __syncthreads();  // the part before has been read
       stage(task, task.keys, begin, part, task.key_bytes(), keys);
     }
@@ -239,7 +239,7 @@ __global__ void __launch_bounds__(kThreads) batch_kernel(const Args args) {
     }
   }
   __syncthreads();
-  softmax(s);
+  softmax(s, task.length);
   float2 sums[kPairs<kHeads>] = {};
   for (int begin = 0; begin < task.length; begin += part) {
     if (begin > 0) {

@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeAttentionA
   }
   cluster_arrive();
   __syncthreads();
-  softmax(s);
+  softmax(s, task.length);
   __syncthreads();
   const int chunks = task.position / kChunk + 1;
   add_values(args, task, row.row, slice, chunk, chunks == 1, value_staging, s);

@@ -42,54 +42,66 @@ struct alignas(16) AttentionState {
 /// q of the block's heads, and in the chunk with the new position its key and value, rounded as stored.
 template <class T, int kHeads>
 __device__ void rotate_new(const DecodeAttentionArgs& args, const Task<T>& task, AttentionState<kHeads>& s) {
-  const int half = task.head_dim / 2;
+  constexpr int kTogether = 2;  // pairs of a thread whose loads do not wait for one another
+  constexpr int kKey = kHeads;  // behind the queries
+  const int half = task.head_dim / 2, threads = static_cast<int>(blockDim.x);
   const float* cos = args.cos + int64_t{task.position} * half;
   const float* sin = args.sin + int64_t{task.position} * half;
-  const float* k = task.qkv + (args.heads.heads + task.kv_head) * task.head_dim;
-  const float* v = k + args.heads.kv_heads * task.head_dim;
-  for (int j = threadIdx.x; j < kHeads * half; j += static_cast<int>(blockDim.x)) {
-    const int h = j / half, i = j % half;
-    const float* q = task.qkv + int64_t{task.first_head + min(h, task.heads - 1)} * task.head_dim;
-    const Rotated r = rotate(__ldcg(q + i), __ldcg(q + i + half), cos[i], sin[i]);
-    s.q[h][i] = r.a;
-    s.q[h][i + half] = r.b;
-  }
-  if (!task.has_new) return;
   const int64_t row = task.position * task.stride;
-  for (int i = threadIdx.x; i < half; i += static_cast<int>(blockDim.x)) {
-    const Rotated r = rotate(__ldcg(k + i), __ldcg(k + i + half), cos[i], sin[i]);
-    const T key[2] = {from_float<T>(r.a), from_float<T>(r.b)};
-    const T value[2] = {from_float<T>(__ldcg(v + i)), from_float<T>(__ldcg(v + i + half))};
+  const int pairs = (kHeads + (task.has_new ? 2 : 0)) * half;
+  for (int base = threadIdx.x; base < pairs; base += kTogether * threads) {
+    float a[kTogether], b[kTogether], c[kTogether], d[kTogether];
 #pragma unroll
-    for (int side = 0; side < 2; ++side) {
-      const int e = i + side * half;
-      s.new_k[e] = to_float(key[side]);
-      s.new_v[e] = to_float(value[side]);
+    for (int n = 0; n < kTogether; ++n) {
+      const int j = min(base + n * threads, pairs - 1), vector = j / half, i = j % half;
+      const int64_t query = task.first_head + min(vector, task.heads - 1);
+      const int64_t other = args.heads.heads + task.kv_head + (vector - kKey) * args.heads.kv_heads;
+      const float* x = task.qkv + (vector < kKey ? query : other) * task.head_dim;
+      a[n] = __ldcg(x + i), b[n] = __ldcg(x + i + half), c[n] = cos[i], d[n] = sin[i];
+    }
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n) {
+      const int j = base + n * threads, vector = j / half, i = j % half;
+      if (j >= pairs) break;
+      const Rotated r = vector <= kKey ? rotate(a[n], b[n], c[n], d[n]) : Rotated{a[n], b[n]};
+      if (vector < kKey) {
+        s.q[vector][i] = r.a;
+        s.q[vector][i + half] = r.b;
+        continue;
+      }
+      const T low = from_float<T>(r.a), high = from_float<T>(r.b);
+      float* rounded = vector == kKey ? s.new_k : s.new_v;
+      rounded[i] = to_float(low);
+      rounded[i + half] = to_float(high);
       if (!task.stores) continue;
-      task.keys[row + e] = key[side];
-      task.values[row + e] = value[side];
+      T* stored = (vector == kKey ? task.keys : task.values) + row;
+      stored[i] = low;
+      stored[i + half] = high;
     }
   }
 }
 
-/// The chunk's weights, their maximum, and their sum in the order of sixteen lanes; a warp for a head.
+/// The weights of the chunk's `length` positions, their maximum, and their sum in the order of sixteen lanes;
+/// a warp for a head. Up to a multiple of 32 positions have scores, -inf behind `length`.
 template <int kHeads>
-__device__ void softmax(AttentionState<kHeads>& s) {
+__device__ void softmax(AttentionState<kHeads>& s, int length) {
   const int lane = threadIdx.x % kWarp;
   for (int h = threadIdx.x / kWarp; h < kHeads; h += static_cast<int>(blockDim.x) / kWarp) {
     float* w = s.weights[h];
     float maximum = w[lane];
 #pragma unroll
-    for (int i = 1; i < kChunk / kWarp; ++i) maximum = fmaxf(maximum, w[lane + i * kWarp]);
+    for (int i = kWarp; i < kChunk; i += kWarp) maximum = i < length ? fmaxf(maximum, w[lane + i]) : maximum;
 #pragma unroll
     for (int mask = kWarp / 2; mask > 0; mask /= 2)
       maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, mask));
 #pragma unroll
-    for (int i = 0; i < kChunk / kWarp; ++i) w[lane + i * kWarp] = exp_exact(w[lane + i * kWarp] - maximum);
+    for (int i = 0; i < kChunk; i += kWarp) {
+      if (i < length) w[lane + i] = exp_exact(w[lane + i] - maximum);
+    }
     __syncwarp();
     float sum = 0;
 #pragma unroll
-    for (int i = 0; i < kChunk / 16; ++i) sum += w[16 * i + lane % 16];
+    for (int i = 0; i < kChunk; i += 16) sum += i < length ? w[i + lane % 16] : 0.0f;
 #pragma unroll
     for (int mask = 8; mask > 0; mask /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
     if (lane == 0) {

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kRows = kWgmmaGroups * kTileRows;
 constexpr int kStagedRow = kRows + 4;  // ints of a token: the lanes that write two tokens meet all banks
-constexpr int64_t kMostSplits = 8;     // blocks that a cluster can have everywhere
+constexpr int64_t kMostSplits = 8;     // 1, 2, 4 or 8 blocks a cluster, which can have 8 everywhere
 
 /// Two blocks share a multiprocessor.
 template <int kTokens>
@@ -78,59 +78,72 @@ struct LaneRows {
   }
 };
 
-/// Writes the tile's tokens [begin, end), whose sums lie with all blocks of the cluster.
-template <Epilogue kEpilogue>
-__device__ __forceinline__ void write_tokens(const GemmArgs& args, const LaneRows<kEpilogue>& rows,
-                                             const int* staged, int64_t first_token, int begin, int end,
-                                             int rank, int splits) {
-  using Lane = LaneRows<kEpilogue>;
-  constexpr int kTogether = 4;  // loads that do not wait for one another
-  const int64_t first_output = int64_t{blockIdx.y} * (kIsPaired<kEpilogue> ? kRows / 2 : kRows);
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  // Lane n has what belongs to the warp's token n.
-  float scales = 0;
-  int32_t q_sums = 0;
-  if (const int t = begin + warp + lane * kWgmmaGroups; t < end) {
-    scales = __ldcg(args.scale + first_token + t);
-    q_sums = __ldcg(args.sum + first_token + t);
+/// The tile's tokens [begin, end) that a block writes. Lane n of a warp has the scale and the sum of its
+/// token n: begin + warp + n kWgmmaGroups.
+struct TokenShare {
+  int64_t first_token;
+  int begin, end;
+  float scale = 0;
+  int32_t q_sum = 0;
+
+  __device__ __forceinline__ TokenShare(const GemmArgs& args, int64_t first, int tokens, int rank, int splits)
+      : first_token(first), begin(tokens * rank / splits), end(tokens * (rank + 1) / splits) {
+    const int t =
+        begin + static_cast<int>(threadIdx.x) / kWarp + static_cast<int>(threadIdx.x) % kWarp * kWgmmaGroups;
+    if (t >= end) return;
+    scale = __ldcg(args.scale + first_token + t);
+    q_sum = __ldcg(args.sum + first_token + t);
   }
-  for (int base = begin + warp; base < end; base += kTogether * kWgmmaGroups) {
+};
+
+/// Writes the block's share; the sums lie with all kSplits blocks of the cluster.
+template <Epilogue kEpilogue, int kSplits>
+__device__ __forceinline__ void write_tokens(const GemmArgs& args, const LaneRows<kEpilogue>& rows,
+                                             const int* staged, const TokenShare& share, int rank) {
+  using Lane = LaneRows<kEpilogue>;
+  constexpr int kTogether = kSplits == 1 ? 4 : 8 / kSplits;  // tokens whose loads do not wait for one another
+  const int64_t first_output = int64_t{blockIdx.y} * (kIsPaired<kEpilogue> ? kRows / 2 : kRows);
+  uint32_t blocks[kSplits];
+#pragma unroll
+  for (int r = 1; r < kSplits; ++r) blocks[r] = remote_address(staged, (rank + r) % kSplits);
+  int n = 0;  // of the warp's tokens
+  for (int base = share.begin + static_cast<int>(threadIdx.x) / kWarp; base < share.end;
+       base += kTogether * kWgmmaGroups) {
     float before[kTogether][Lane::kOutputs];
     int sums[kTogether][Lane::kSums];
+    uint32_t others[kSplits][kTogether][Lane::kSums];
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
-      const int t = base + i * kWgmmaGroups;
-      if (t >= end) break;
-      const int64_t token = first_token + t;
+      const int t = min(base + i * kWgmmaGroups, share.end - 1);
+#pragma unroll
+      for (int r = 1; r < kSplits; ++r) {
+#pragma unroll
+        for (int j = 0; j < Lane::kSums; ++j)
+          others[r][i][j] =
+              load_remote(blocks[r] + static_cast<uint32_t>(sizeof(int)) * (t * kStagedRow + Lane::row(j)));
+      }
 #pragma unroll
       for (int j = 0; j < Lane::kOutputs; ++j) {
         const int64_t output = first_output + Lane::output(j);
         if (kEpilogue == Epilogue::kAdd && output < args.weights.outputs)
-          before[i][j] = __ldcg(args.y + token * args.y_stride + output);
+          before[i][j] = __ldcg(args.y + (share.first_token + t) * args.y_stride + output);
       }
 #pragma unroll
       for (int j = 0; j < Lane::kSums; ++j) sums[i][j] = staged[t * kStagedRow + Lane::row(j)];
     }
-    for (int r = 1; r < splits; ++r) {
-      const uint32_t other = remote_address(staged, (rank + r) % splits);
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) {
-        const int t = base + i * kWgmmaGroups;
-        if (t >= end) break;
-#pragma unroll
-        for (int j = 0; j < Lane::kSums; ++j)
-          sums[i][j] += static_cast<int>(
-              load_remote(other + static_cast<uint32_t>(sizeof(int)) * (t * kStagedRow + Lane::row(j))));
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kTogether; ++i) {
+    for (int i = 0; i < kTogether; ++i, ++n) {
       const int t = base + i * kWgmmaGroups;
-      if (t >= end) break;
-      const int n = (t - begin) / kWgmmaGroups;
+      if (t >= share.end) break;
+#pragma unroll
+      for (int r = 1; r < kSplits; ++r) {
+#pragma unroll
+        for (int j = 0; j < Lane::kSums; ++j) sums[i][j] += static_cast<int>(others[r][i][j]);
+      }
       float p[Lane::kSums];
-      rows.products(sums[i], __shfl_sync(0xffffffffu, q_sums, n), __shfl_sync(0xffffffffu, scales, n), p);
-      float* y = args.y + (first_token + t) * args.y_stride;
+      rows.products(sums[i], __shfl_sync(0xffffffffu, share.q_sum, n),
+                    __shfl_sync(0xffffffffu, share.scale, n), p);
+      float* y = args.y + (share.first_token + t) * args.y_stride;
 #pragma unroll
       for (int j = 0; j < Lane::kOutputs; ++j) {
         const int64_t output = first_output + Lane::output(j);
@@ -174,6 +187,8 @@ __global__ void __launch_bounds__(kWgmmaThreads, 2) wgmma_kernel(const GemmArgs 
   __syncthreads();
   let_next_start();
   wait_for_previous();
+  const TokenShare share(args, first_token,
+                         static_cast<int>(min(int64_t{kTokens}, args.tokens - first_token)), rank, splits);
   int sums[kTokens / 2] = {};
   const Stages<Tile<kTokens>::kStages, Tile<kTokens>::kStageBytes> ring{&barriers, stages};
   multiply_tiles(source, {args.q, first_token, args.tokens}, first, last, ring, sums);
@@ -181,17 +196,18 @@ __global__ void __launch_bounds__(kWgmmaThreads, 2) wgmma_kernel(const GemmArgs 
   auto* const staged = reinterpret_cast<int*>(stages);
   stage_sums(sums, staged);
   __syncthreads();
-  if (splits > 1) {
-    cluster_arrive();
-    cluster_wait();
+  if (splits == 1) return write_tokens<kEpilogue, 1>(args, rows, staged, share, rank);
+  cluster_arrive();
+  cluster_wait();
+  if (splits == 2) {
+    write_tokens<kEpilogue, 2>(args, rows, staged, share, rank);
+  } else if (splits == 4) {
+    write_tokens<kEpilogue, 4>(args, rows, staged, share, rank);
+  } else {
+    write_tokens<kEpilogue, 8>(args, rows, staged, share, rank);
   }
-  const int tokens = static_cast<int>(min(int64_t{kTokens}, args.tokens - first_token));
-  write_tokens<kEpilogue>(args, rows, staged, first_token, tokens * rank / splits,
-                          tokens * (rank + 1) / splits, rank, splits);
-  if (splits > 1) {  // nobody reads this block's sums any more
-    cluster_arrive();
-    cluster_wait();
-  }
+  cluster_arrive_relaxed();
+  cluster_wait();  // nobody reads this block's sums any more
 #endif
 }
 

@@ -31,6 +31,8 @@ struct HeadParts {
   float* upper;        ///< [rows in groups]
   float* group_lower;  ///< [groups]: the highest lower end
   float* group_upper;  ///< [groups]
+  float* threshold;    ///< that the query's highest logits reach; of many tokens alone, as the probes
+  TopCandidates* probes;
 };
 
 constexpr int64_t padded_cols(int64_t cols) {
@@ -40,7 +42,8 @@ constexpr int64_t padded_cols(int64_t cols) {
 struct HeadScanArgs {
   HeadTopArgs head;
   HeadParts parts;
-  bool image;  ///< what the digits are
+  bool image;   ///< what the digits are
+  bool probed;  ///< exact logits of a few rows have raised the threshold
 };
 
 struct RowBounds {

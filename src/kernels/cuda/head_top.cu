@@ -2,7 +2,8 @@
 // logit; the k-th highest of the lower ends, taken over groups of 16 rows, is a threshold that k logits
 // reach; rows whose upper end reaches it are computed as head.cu computes them, and of those only the
 // highest are kept. Five kernels: split the hidden states into two int8 digits, scan (many tokens on sm_90:
-// head_wgmma.cu), select, compute, trim.
+// head_wgmma.cu), select, compute, trim. With many tokens computing would take as long as the scan: two
+// kernels more first compute the likeliest k rows, whose lowest logit is a threshold far higher.
 
 #include "kernels/cuda/dense.cuh"
 #include "kernels/cuda/head_scan.cuh"
@@ -19,6 +20,8 @@ constexpr int kThreads = 256;
 constexpr int kScanTokens = 16;                              // of one scan by mma.sync
 constexpr int kSelectThreads = 1024, kMostSelectBlocks = 8;  // blocks: of a token
 constexpr int kRescoreThreads = 128, kRescoreBlocks = 16;
+constexpr int kProbeBlocks = 4;  // of a token
+
 HeadParts carve(const HeadTopArgs& args) {
   auto* bytes = static_cast<std::byte*>(args.scratch);
   const auto take = [&](int64_t count, int64_t size) {
@@ -34,6 +37,8 @@ HeadParts carve(const HeadTopArgs& args) {
   parts.upper = reinterpret_cast<float*>(take(groups * kInt8GroupRows, sizeof(float)));
   parts.group_lower = reinterpret_cast<float*>(take(groups, sizeof(float)));
   parts.group_upper = reinterpret_cast<float*>(take(groups, sizeof(float)));
+  parts.threshold = reinterpret_cast<float*>(take(1, sizeof(float)));
+  parts.probes = reinterpret_cast<TopCandidates*>(take(1, sizeof(TopCandidates)));
   return parts;
 }
 
@@ -246,26 +251,80 @@ __device__ float highest(const float* values, int count) {
   return unordered(__reduce_max_sync(0xffffffffu, warps[threadIdx.x % kWarp]));
 }
 
+/// The k-th highest lower end among the groups, or -inf with fewer of them.
+__device__ float scanned_threshold(const HeadScanArgs& args, int64_t token, int k) {
+  const int groups = static_cast<int>(args.head.copy.groups);
+  const float* lower = args.parts.group_lower + token * groups;
+  if (k > groups) return -INFINITY;
+  return k == 1 ? highest(lower, groups) : kth_highest<kSelectThreads>(lower, groups, k);
+}
+
+/// That, or the k-th highest of the probes' logits where it is higher. `logits` has room for the probes.
+__device__ float probed_threshold(const HeadScanArgs& args, int64_t token, int k, float* logits) {
+  const TopCandidates& probes = args.parts.probes[token];
+  const int count = __ldcg(&probes.count);
+  const float threshold = __ldcg(args.parts.threshold + token);
+  if (count < k) return threshold;
+  for (int i = threadIdx.x; i < count; i += kSelectThreads) {
+    const float logit = __ldcg(&probes.logits[i]);
+    logits[i] = isnan(logit) ? -INFINITY : logit;
+  }
+  __syncthreads();
+  return fmaxf(threshold, k == 1 ? highest(logits, count) : kth_highest<kSelectThreads>(logits, count, k));
+}
+
+/// Rows that are always wanted do not count among the k: at most `always` of the groups' highest are theirs.
+__device__ __forceinline__ int wanted(const TopQueryRow& query) {
+  return query.k + query.always;
+}
+
+/// One block a token: of each group that reaches the threshold, the row that may be the highest.
+__global__ void __launch_bounds__(kSelectThreads) probe_kernel(const HeadScanArgs args) {
+  __shared__ int found;
+  const int64_t token = blockIdx.x;
+  let_next_start();
+  wait_for_previous();
+  TopCandidates& probes = args.parts.probes[token];
+  const int groups = static_cast<int>(args.head.copy.groups), k = wanted(args.head.queries[token]);
+  if (threadIdx.x == 0) found = 0;
+  if (args.parts.states[token].known == 0 || k > groups) {
+    if (threadIdx.x == 0) probes.count = 0, args.parts.threshold[token] = -INFINITY;
+    return;
+  }
+  const float threshold = scanned_threshold(args, token, k);
+  for (int group = threadIdx.x; group < groups; group += kSelectThreads) {
+    if (args.parts.group_lower[token * groups + group] < threshold) continue;
+    const int64_t first = group * kInt8GroupRows;
+    const float* upper = args.parts.upper + token * groups * kInt8GroupRows + first;
+    int best = 0;
+    for (int row = 1; row < kInt8GroupRows && first + row < args.head.head.count; ++row) {
+      if (upper[row] > upper[best]) best = row;
+    }
+    const int place = atomicAdd(&found, 1);
+    if (place < kMostTopCandidates) probes.ids[place] = static_cast<int32_t>(first) + best;
+  }
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  probes.count = min(found, static_cast<int>(kMostTopCandidates));
+  args.parts.threshold[token] = threshold;
+}
+
 /// Some blocks a token: each finds the threshold, and in its share of the groups the rows that reach it,
 /// which follow those always wanted (split_kernel).
 __global__ void __launch_bounds__(kSelectThreads) select_kernel(const HeadScanArgs args) {
   __shared__ int32_t ids[kMostTopCandidates];
+  __shared__ float logits[kMostTopCandidates];
   __shared__ int found, first;
   const int64_t token = blockIdx.y;
   let_next_start();
   wait_for_previous();
   if (args.parts.states[token].known == 0) return;
-  const TopQueryRow query = args.head.queries[token];
-  const int groups = static_cast<int>(args.head.copy.groups);
-  const float* lower = args.parts.group_lower + token * groups;
+  const int groups = static_cast<int>(args.head.copy.groups), k = wanted(args.head.queries[token]);
   const float* group_upper = args.parts.group_upper + token * groups;
   const float* upper = args.parts.upper + token * groups * kInt8GroupRows;
   TopCandidates& out = args.head.out[token];
-  // Rows that are always wanted do not count among the k: at most `always` of the groups' highest are theirs.
-  const int k = query.k + query.always;
-  const float threshold = k == 1        ? highest(lower, groups)
-                          : k <= groups ? kth_highest<kSelectThreads>(lower, groups, k)
-                                        : -INFINITY;
+  const float threshold =
+      args.probed ? probed_threshold(args, token, k, logits) : scanned_threshold(args, token, k);
   if (threadIdx.x == 0) found = 0;
   __syncthreads();
   const auto take = [&](int row, float upper_end) {
@@ -294,19 +353,25 @@ __global__ void __launch_bounds__(kSelectThreads) select_kernel(const HeadScanAr
     out.ids[first + i] = ids[i];
 }
 
-/// Logits of the candidates; a block takes one at a time: all threads decode the row, sixteen run the chains.
+struct RescoreArgs {
+  HeadScanArgs scan;
+  TopCandidates* candidates;  ///< [tokens]
+};
+
+/// Logits of candidates; a block takes one at a time: all threads decode the row, sixteen run the chains.
 template <DType kType>
-__global__ void __launch_bounds__(kRescoreThreads) rescore_kernel(const HeadScanArgs args) {
+__global__ void __launch_bounds__(kRescoreThreads) rescore_kernel(const RescoreArgs rescore) {
   extern __shared__ float4 decoded[];
+  const HeadScanArgs& args = rescore.scan;
   const int64_t token = blockIdx.y, cols = padded_cols(args.head.head.cols);
   auto* weights = reinterpret_cast<float*>(decoded);
   float* x = weights + cols;
   const int chunks = static_cast<int>((args.head.head.cols + 15) / 16 * 2);
   let_next_start();
   wait_for_previous();
-  TopCandidates& out = args.head.out[token];
+  TopCandidates& out = rescore.candidates[token];
   const int count = __ldcg(&out.count);
-  if (count > kMostTopCandidates) return;
+  if (count > kMostTopCandidates || static_cast<int>(blockIdx.x) >= count) return;
   const auto* normed = reinterpret_cast<const float4*>(args.parts.normed + token * cols);
   for (int i = threadIdx.x; i < chunks * 2; i += kRescoreThreads) decoded[cols / 4 + i] = __ldcg(normed + i);
   for (int candidate = blockIdx.x; candidate < count; candidate += gridDim.x) {
@@ -344,8 +409,7 @@ __global__ void __launch_bounds__(kThreads) trim_kernel(const HeadScanArgs args)
   TopCandidates& out = args.head.out[blockIdx.x];
   const TopQueryRow query = args.head.queries[blockIdx.x];
   const int count = __ldcg(&out.count), others = count - query.always;
-  // As many of the others as are always wanted may be the same rows again.
-  const int k = query.k + query.always;
+  const int k = wanted(query);  // as many of the others as are always wanted may be the same rows again
   if (count > kMostTopCandidates || others <= k) return;
   for (int i = threadIdx.x; i < others; i += kThreads) {
     logits[i] = __ldcg(&out.logits[query.always + i]);
@@ -379,17 +443,17 @@ void run_scan(const HeadScanArgs& args, Stream stream) {
 size_t head_top_scratch(const DenseRows& head) {
   const int64_t cols = padded_cols(head.cols), groups = ceil_div(head.count, kInt8GroupRows);
   const int64_t token = cols * 4 + 2 * (cols + kSkew) + static_cast<int64_t>(sizeof(SplitState)) +
-                        groups * (kInt8GroupRows + 2) * 4;
-  return static_cast<size_t>(kMostTopTokens * token + 6 * 256);
+                        groups * (kInt8GroupRows + 2) * 4 + 4 + static_cast<int64_t>(sizeof(TopCandidates));
+  return static_cast<size_t>(kMostTopTokens * token + 8 * 256);
 }
 
 void head_top(const HeadTopArgs& head, Stream stream) {
-  const bool image = device_limits().wgmma && head.tokens > kScanTokens;
-  const HeadScanArgs args{head, carve(head), image};
+  const bool many = head.tokens > kScanTokens;
+  const HeadScanArgs args{head, carve(head), device_limits().wgmma && many, many};
   const auto row_bytes = static_cast<size_t>(padded_cols(head.head.cols)) * sizeof(float);
   const auto tokens = static_cast<unsigned>(head.tokens);
   launch(split_kernel, dim3(tokens), kThreads, row_bytes, Start::kOverlapped, stream, args);
-  if (image) {
+  if (args.image) {
     wgmma_head_scan(args, stream);
   } else if (head.tokens <= 4) {
     run_scan<1>(args, stream);
@@ -398,15 +462,21 @@ void head_top(const HeadTopArgs& head, Stream stream) {
   } else {
     run_scan<4>(args, stream);
   }
+  const auto rescore = [&](TopCandidates* candidates, unsigned blocks) {
+    for_dense_type(head.head.dtype, [&](auto type) {
+      launch(rescore_kernel<decltype(type)::kType>, dim3(blocks, tokens), kRescoreThreads, 2 * row_bytes,
+             Start::kOverlapped, stream, {args, candidates});
+    });
+  };
+  if (many) {
+    launch(probe_kernel, dim3(tokens), kSelectThreads, 0, Start::kOverlapped, stream, args);
+    rescore(args.parts.probes, kProbeBlocks);
+  }
   const auto selecting = static_cast<unsigned>(
       std::clamp<int64_t>(int64_t{2} * device_limits().multiprocessors / head.tokens, 1, kMostSelectBlocks));
   launch(select_kernel, dim3(selecting, tokens), kSelectThreads, 0, Start::kOverlapped, stream, args);
-  const auto blocks = static_cast<unsigned>(
-      std::max<int64_t>(4 * device_limits().multiprocessors / head.tokens, kRescoreBlocks));
-  for_dense_type(head.head.dtype, [&](auto type) {
-    launch(rescore_kernel<decltype(type)::kType>, dim3(blocks, tokens), kRescoreThreads, 2 * row_bytes,
-           Start::kOverlapped, stream, args);
-  });
+  rescore(head.out, static_cast<unsigned>(std::max<int64_t>(4 * device_limits().multiprocessors / head.tokens,
+                                                            kRescoreBlocks)));
   launch(trim_kernel, dim3(tokens), kThreads, 0, Start::kOverlapped, stream, args);
 }
 

@@ -14,6 +14,13 @@ constexpr int kThreads = 256;
 
 constexpr int kTileQuads = static_cast<int>(kImageRow) / 4;
 
+/// a + b of columns `first` ... first + 3; behind `cols` a, whatever b is.
+__device__ __forceinline__ float4 add(float4 a, float4 b, int first, int64_t cols) {
+  const int left = static_cast<int>(cols) - first;
+  return make_float4(left > 0 ? __fadd_rn(a.x, b.x) : a.x, left > 1 ? __fadd_rn(a.y, b.y) : a.y,
+                     left > 2 ? __fadd_rn(a.z, b.z) : a.z, left > 3 ? __fadd_rn(a.w, b.w) : a.w);
+}
+
 /// A row held by a block: thread i has vectors i, i + kBlock, ... As normalize_row and quantize_row
 /// (norm.cuh).
 template <int kBlock, int kVectors>
@@ -33,8 +40,23 @@ struct RegisterRow {
       if (index(v) >= vectors) row[v] = float4{};
     }
   }
-  __device__ __forceinline__ void normalize(int vectors, int64_t cols, const Norms& norms,
-                                            RowReduction<kBlock>& reduction) {
+  /// The sum of both rows, which x becomes.
+  __device__ __forceinline__ void load_sum(float* x, const float* addend, int vectors, int64_t cols) {
+    RegisterRow other;
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) other.row[v] = __ldcg(vector_of(addend, v, vectors));
+    load(x, vectors);
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) {
+      if (index(v) >= vectors) continue;
+      row[v] = add(row[v], other.row[v], 4 * index(v), cols);
+      reinterpret_cast<float4*>(x)[index(v)] = row[v];
+    }
+  }
+  /// weight(n, v): norm n's of vector v.
+  template <class Weight>
+  __device__ __forceinline__ void normalize(int64_t cols, const Norms& norms, RowReduction<kBlock>& reduction,
+                                            Weight&& weight) {
     const double inverse_cols = 1.0 / static_cast<double>(cols);
     const float* const weights[2] = {norms.first, norms.second};
     const float eps[2] = {norms.first_eps, norms.second_eps};
@@ -48,7 +70,7 @@ struct RegisterRow {
           norm_factor(block_sum<kBlock>(squares, reduction.squares[n]), inverse_cols, eps[n]);
 #pragma unroll
       for (int v = 0; v < kVectors; ++v)
-        row[v] = apply_norm(row[v], factor, *vector_of(weights[n], v, vectors));  // 0 beyond the row stays 0
+        row[v] = apply_norm(row[v], factor, weight(n, v));  // 0 beyond the row stays 0
     }
   }
   /// `to` is where this thread's first four go, the others follow `step` bytes apart.
@@ -71,22 +93,63 @@ struct RegisterRow {
   }
 };
 
+/// Rows of up to 4 kBlock kVectors columns. kFew: nothing else runs meanwhile, so the norm's weights come
+/// while the kernel in front runs; many rows share a multiprocessor's registers.
+template <int kBlock, int kVectors, bool kFew>
+__global__ void __launch_bounds__(kBlock, kFew ? 1 : 1280 / kBlock)
+    quantize_rows_kernel(const QuantizeArgs args) {
+  using Row = RegisterRow<kBlock, kVectors>;
+  __shared__ RowReduction<kBlock> reduction;
+  const int64_t token = blockIdx.x;
+  const int vectors = static_cast<int>(args.q_stride / 4);
+  float4 first_weight[kFew ? kVectors : 1];
+  if (kFew && args.norms.first != nullptr) {
+#pragma unroll
+    for (int v = 0; v < (kFew ? kVectors : 1); ++v)
+      first_weight[v] = *Row::vector_of(args.norms.first, v, vectors);
+  }
+  let_next_start();
+  wait_for_previous();
+  Row row;
+  float* const x = args.x + token * args.x_stride;
+  if (args.addend == nullptr) {
+    row.load(x, vectors);
+  } else {
+    row.load_sum(x, args.addend + token * args.addend_stride, vectors, args.cols);
+  }
+  row.normalize(args.cols, args.norms, reduction, [&](int n, int v) {
+    if (kFew && n == 0) return first_weight[kFew ? v : 0];
+    return *Row::vector_of(n == 0 ? args.norms.first : args.norms.second, v, vectors);
+  });
+  // A thread's quads have the same place in each column tile.
+  const int64_t first = args.image ? image_quad_offset(token, threadIdx.x, args.tokens)
+                                   : token * args.q_stride + 4 * int64_t{threadIdx.x};
+  const int64_t step =
+      args.image ? kBlock / kTileQuads * image_tokens(args.tokens) * kImageRow : int64_t{4} * kBlock;
+  const RowScale scale = row.quantize(vectors, reduction, args.q + first, step);
+  if (threadIdx.x != 0) return;
+  args.scale[token] = scale.scale;
+  args.sum[token] = scale.sum;
+}
+
+/// The same for rows of any length, in shared memory.
 template <int kBlock>
 __global__ void __launch_bounds__(kBlock) quantize_kernel(const QuantizeArgs args) {
   extern __shared__ float4 row[];
   __shared__ RowReduction<kBlock> reduction;
   const int64_t token = blockIdx.x;
   const int vectors = static_cast<int>(args.q_stride / 4);
-  // Weights of norms pass through the L2 cache once a layer: they travel while the kernel in front runs.
-  constexpr int kLine = 32;  // floats
-  const int line = static_cast<int>(threadIdx.x) * kLine;
-  if (blockIdx.x == 0 && args.norms.first != nullptr) {
-    for (int i = line; i < args.q_stride; i += kBlock * kLine) prefetch(args.norms.first + i);
-  }
+  float* const x = args.x + token * args.x_stride;
   let_next_start();
   wait_for_previous();
-  normalize_row<kBlock>(args.x + token * args.x_stride, vectors, args.cols, args.norms,
-                        reinterpret_cast<const float4*>(args.norms.first), row, reduction);
+  if (args.addend != nullptr) {
+    auto* const sums = reinterpret_cast<float4*>(x);
+    const auto* others = reinterpret_cast<const float4*>(args.addend + token * args.addend_stride);
+    for (int i = threadIdx.x; i < vectors; i += kBlock)
+      sums[i] = add(__ldcg(sums + i), __ldcg(others + i), 4 * i, args.cols);
+  }
+  normalize_row<kBlock>(x, vectors, args.cols, args.norms, reinterpret_cast<const float4*>(args.norms.first),
+                        row, reduction);  // a thread reads what it has written
   RowScale scale;
   if (args.image) {
     const auto write = [&](int quad, uint32_t four) {
@@ -102,26 +165,12 @@ __global__ void __launch_bounds__(kBlock) quantize_kernel(const QuantizeArgs arg
   args.sum[token] = scale.sum;
 }
 
-/// The same for many rows of up to 4 kBlock kVectors columns: they stay in registers.
-template <int kBlock, int kVectors>
-__global__ void __launch_bounds__(kBlock, 1280 / kBlock) quantize_rows_kernel(const QuantizeArgs args) {
-  __shared__ RowReduction<kBlock> reduction;
-  const int64_t token = blockIdx.x;
-  const int vectors = static_cast<int>(args.q_stride / 4);
-  let_next_start();
-  wait_for_previous();
-  RegisterRow<kBlock, kVectors> row;
-  row.load(args.x + token * args.x_stride, vectors);
-  row.normalize(vectors, args.cols, args.norms, reduction);
-  // A thread's quads have the same place in each column tile.
-  const int64_t first = args.image ? image_quad_offset(token, threadIdx.x, args.tokens)
-                                   : token * args.q_stride + 4 * int64_t{threadIdx.x};
-  const int64_t step =
-      args.image ? kBlock / kTileQuads * image_tokens(args.tokens) * kImageRow : int64_t{4} * kBlock;
-  const RowScale scale = row.quantize(vectors, reduction, args.q + first, step);
-  if (threadIdx.x != 0) return;
-  args.scale[token] = scale.scale;
-  args.sum[token] = scale.sum;
+template <int kBlock, int kVectors, bool kFew>
+bool quantize_in_registers(const QuantizeArgs& args, Stream stream) {
+  if (args.q_stride / 4 > kBlock * kVectors) return false;
+  launch(quantize_rows_kernel<kBlock, kVectors, kFew>, dim3(static_cast<unsigned>(args.tokens)), kBlock, 0,
+         Start::kOverlapped, stream, args);
+  return true;
 }
 
 template <DType kType>
@@ -144,17 +193,17 @@ __global__ void __launch_bounds__(kThreads) glu_kernel(const GluArgs args) {
 }  // namespace
 
 void quantize(const QuantizeArgs& args, Stream stream) {
-  constexpr int64_t kWide = 4096, kFew = 128;  // columns, tokens: few blocks are waited for, many share
-  const dim3 blocks(static_cast<unsigned>(args.tokens));
-  const int64_t vectors = args.q_stride / 4;
-  if (args.tokens > kFew && vectors <= 128 * 5)
-    return launch(quantize_rows_kernel<128, 5>, blocks, 128, 0, Start::kOverlapped, stream, args);
-  if (args.tokens > kFew && vectors <= 384 * 5)
-    return launch(quantize_rows_kernel<384, 5>, blocks, 384, 0, Start::kOverlapped, stream, args);
-  const size_t shared = static_cast<size_t>(args.q_stride) * sizeof(float);
-  if (args.cols <= kWide || args.tokens > kFew)
-    return launch(quantize_kernel<256>, blocks, 256, shared, Start::kOverlapped, stream, args);
-  launch(quantize_kernel<512>, blocks, 512, shared, Start::kOverlapped, stream, args);
+  constexpr int64_t kFew = 128;  // tokens: few blocks are waited for, many share
+  if (args.tokens <= kFew) {
+    if (quantize_in_registers<256, 3, true>(args, stream)) return;
+    if (quantize_in_registers<512, 4, true>(args, stream)) return;
+  } else {
+    if (quantize_in_registers<128, 5, false>(args, stream)) return;
+    if (quantize_in_registers<384, 5, false>(args, stream)) return;
+  }
+  constexpr int kBlock = 512;
+  launch(quantize_kernel<kBlock>, dim3(static_cast<unsigned>(args.tokens)), kBlock,
+         static_cast<size_t>(args.q_stride) * sizeof(float), Start::kOverlapped, stream, args);
 }
 
 void embed(const EmbedArgs& args, Stream stream) {
