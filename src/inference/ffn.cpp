@@ -37,10 +37,14 @@ void FeedForward::run_dense(const Layer& layer, int64_t tokens, Rows x, Rows out
 void FeedForward::run_sparse(const Layer& layer, LayerActivations& counts, int64_t tokens, Rows x, Rows out,
                              const Projector::RowStep& first) {
   Int8Rows input = projector_.prepare(layer.gate, tokens, x, layer.ffn_norm, first);
-  projector_.multiply(std::array{Projector::Job{&layer.gate, gate()}}, tokens);
-  if (config_.projection_norms) input = projector_.prepare(layer.up, tokens, x, layer.ffn_norm);
   counts.gates += tokens * config_.intermediate_size;
-  counts.open_gates += sparse_.up(layer.up, tokens, input, gate(), up());
+  if (tokens == 1 && !config_.projection_norms) {
+    counts.open_gates += sparse_.gate_up(layer.gate, layer.up, input, gate(), up());
+  } else {
+    projector_.multiply(std::array{Projector::Job{&layer.gate, gate()}}, tokens);
+    if (config_.projection_norms) input = projector_.prepare(layer.up, tokens, x, layer.ffn_norm);
+    counts.open_gates += sparse_.up(layer.up, tokens, input, gate(), up());
+  }
   input = projector_.prepare(layer.down, tokens, up(), layer.ffn_sub_norm);
   counts.nonzero_inputs += sparse_.down(layer.down, tokens, input, out);
 }

@@ -116,6 +116,14 @@ void Projector::multiply(std::span<const Job> jobs, int64_t tokens) {
   });
 }
 
+void Projector::multiply(const Job& job, int64_t tokens, const RowsStep& then) {
+  const int64_t rows = job.linear->weight.rows(), groups = job.linear->weight.groups();
+  executor_.pool.for_pieces(groups, 2, [&](int64_t begin, int64_t end, int worker) {
+    multiply_groups(job, tokens, begin, end, worker);
+    then(begin * PackedTernary::kGroupRows, std::min(end * PackedTernary::kGroupRows, rows), worker);
+  });
+}
+
 void Projector::multiply_groups(const Job& job, int64_t tokens, int64_t first, int64_t last, int worker) {
   const PackedTernary& w = job.linear->weight;
   const kernels::KernelTable& table = executor_.table;

@@ -48,6 +48,9 @@ class Projector {
                    const RowStep& first = {});
   /// ... and the products of what was prepared.
   void multiply(std::span<const Job> jobs, int64_t tokens);
+  /// The same of one layer, in pieces; `then` follows on the thread that has just computed these rows.
+  using RowsStep = std::function<void(int64_t first_row, int64_t last_row, int worker)>;
+  void multiply(const Job& job, int64_t tokens, const RowsStep& then);
 
  private:
   /// The RMSNorm of x in normed_; x itself if `norm_weight` is empty.

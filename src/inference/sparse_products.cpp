@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <limits>
 #include <numeric>
@@ -52,8 +53,8 @@ SparseProducts::SparseProducts(const ModelConfig& config, Executor executor, Pro
       sums_stride_(round_up(config.hidden_size, PackedTernary::kLineRows)),
       planes_(scratch<int8_t>(batch * 4 * plane_stride_)),
       counts_(scratch<int64_t>(batch)),
-      rows_(scratch<int32_t>(list_stride_)),
-      products_(scratch<float>(list_stride_)),
+      rows_(scratch<int32_t>(executor.pool.size() * list_stride_)),
+      products_(scratch<float>(executor.pool.size() * list_stride_)),
       columns_(scratch<int32_t>(std::min(batch, kListedTokens) * list_stride_)),
       values_(scratch<int8_t>(std::min(batch, kListedTokens) * list_stride_)),
       sums_(scratch<int32_t>(executor.pool.size() * sums_stride_)) {}
@@ -75,10 +76,8 @@ int64_t SparseProducts::up(const Linear& up, int64_t tokens, Int8Rows x, Rows ga
     counts[t] = count_open(gate.row(t), rows);
   });
   const int64_t open = std::accumulate(counts, counts + tokens, int64_t{0});
-  if (tokens == 1) {
-    up_one(up, x, gate, h, open);
-  } else if (pays(tokens, static_cast<double>(open) / static_cast<double>(tokens * rows))) {
-    up_many(up, tokens, x, gate, h);
+  if (pays(tokens, static_cast<double>(open) / static_cast<double>(tokens * rows))) {
+    up_each(up, tokens, x, gate, h);
   } else {
     whole(up, tokens, h);
     executor_.for_tokens(tokens, [&](int64_t t) {
@@ -88,63 +87,49 @@ int64_t SparseProducts::up(const Linear& up, int64_t tokens, Int8Rows x, Rows ga
   return open;
 }
 
-void SparseProducts::up_one(const Linear& up, Int8Rows x, Rows gate, Rows h, int64_t open) {
-  const int64_t rows = up.weight.rows();
-  auto* list = rows_.as<int32_t>();
-  if (bounded(up, x.scale[0])) {
-    (void)executor_.table.list_open(gate.data, 0, rows, list);
-  } else {
-    std::iota(list, list + rows, 0);
-    open = rows;
-  }
-  std::fill_n(h.data, rows, 0.0f);
-  executor_.pool.for_range(open, 4, [&](int64_t begin, int64_t end) {
-    float* products = products_.as<float>() + begin;
-    executor_.table.ternary_rows({.weights = up.weight.data(),
-                                  .row_scale = up.weight.row_scales(),
-                                  .padded_cols = up.weight.padded_cols(),
-                                  .rows = list + begin,
-                                  .count = end - begin,
-                                  .planes = planes(0),
-                                  .plane_stride = plane_stride_,
-                                  .scale = x.scale[0],
-                                  .sum = x.sum[0],
-                                  .y = products});
-    for (int64_t i = begin; i < end; ++i) h.data[list[i]] = gated(gate.data[list[i]], products[i - begin]);
+int64_t SparseProducts::gate_up(const Linear& gate, const Linear& up, Int8Rows x, Rows gate_out, Rows h) {
+  to_planes(x.row(0), up.weight.padded_cols(), plane_stride_, planes(0));
+  std::atomic<int64_t> open{0};
+  projector_.multiply({&gate, gate_out}, 1, [&](int64_t first, int64_t last, int worker) {
+    open.fetch_add(up_rows(up, 0, {first, last}, x, gate_out, h, worker), std::memory_order_relaxed);
+  });
+  return open;
+}
+
+void SparseProducts::up_each(const Linear& up, int64_t tokens, Int8Rows x, Rows gate, Rows h) {
+  executor_.pool.for_pieces(up.weight.rows(), 16, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t first = begin; first < end; first += kRowsAtOnce) {
+      const Range rows = {first, std::min(end, first + kRowsAtOnce)};
+      for (int64_t t = 0; t < tokens; ++t) (void)up_rows(up, t, rows, x, gate, h, worker);
+    }
   });
 }
 
-void SparseProducts::up_many(const Linear& up, int64_t tokens, Int8Rows x, Rows gate, Rows h) {
-  executor_.pool.for_range(up.weight.rows(), 16, [&](int64_t begin, int64_t end) {
-    std::array<int32_t, kRowsAtOnce + kListSlack> list;
-    std::array<float, kRowsAtOnce> products;
-    for (int64_t first = begin; first < end; first += kRowsAtOnce) {
-      const int64_t last = std::min(end, first + kRowsAtOnce);
-      for (int64_t t = 0; t < tokens; ++t) {
-        int64_t count = last - first;
-        if (bounded(up, x.scale[t])) {
-          count = executor_.table.list_open(gate.row(t), first, last, list.data());
-        } else {
-          std::iota(list.begin(), list.begin() + count, static_cast<int32_t>(first));
-        }
-        executor_.table.ternary_rows({.weights = up.weight.data(),
-                                      .row_scale = up.weight.row_scales(),
-                                      .padded_cols = up.weight.padded_cols(),
-                                      .rows = list.data(),
-                                      .count = count,
-                                      .planes = planes(t),
-                                      .plane_stride = plane_stride_,
-                                      .scale = x.scale[t],
-                                      .sum = x.sum[t],
-                                      .y = products.data()});
-        std::fill(h.row(t) + first, h.row(t) + last, 0.0f);
-        for (int64_t i = 0; i < count; ++i) {
-          const int32_t row = list[static_cast<size_t>(i)];
-          h.row(t)[row] = gated(gate.row(t)[row], products[static_cast<size_t>(i)]);
-        }
-      }
-    }
-  });
+int64_t SparseProducts::up_rows(const Linear& up, int64_t token, Range rows, Int8Rows x, Rows gate, Rows h,
+                                int worker) {
+  auto* list = rows_.as<int32_t>() + worker * list_stride_;
+  auto* products = products_.as<float>() + worker * list_stride_;
+  const float* of_gate = gate.row(token);
+  float* out = h.row(token);
+  const int64_t open = executor_.table.list_open(of_gate, rows.begin, rows.end, list);
+  int64_t count = open;
+  if (!bounded(up, x.scale[token])) {
+    count = rows.end - rows.begin;
+    std::iota(list, list + count, static_cast<int32_t>(rows.begin));
+  }
+  executor_.table.ternary_rows({.weights = up.weight.data(),
+                                .row_scale = up.weight.row_scales(),
+                                .padded_cols = up.weight.padded_cols(),
+                                .rows = list,
+                                .count = count,
+                                .planes = planes(token),
+                                .plane_stride = plane_stride_,
+                                .scale = x.scale[token],
+                                .sum = x.sum[token],
+                                .y = products});
+  std::fill(out + rows.begin, out + rows.end, 0.0f);
+  for (int64_t i = 0; i < count; ++i) out[list[i]] = gated(of_gate[list[i]], products[i]);
+  return open;
 }
 
 int64_t SparseProducts::down(const Linear& down, int64_t tokens, Int8Rows x, Rows y) {

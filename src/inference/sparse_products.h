@@ -14,14 +14,19 @@ class SparseProducts {
 
   /// h = max(gate, 0)^2 * (up x). Returns the number of gates that are open.
   int64_t up(const Linear& up, int64_t tokens, Int8Rows x, Rows gate, Rows h);
+  /// The same of one token, whose gate = gate x is computed on the way: x is what the projector has prepared.
+  /// A thread goes on to the rows of `up` behind the gates that it has just computed.
+  int64_t gate_up(const Linear& gate, const Linear& up, Int8Rows x, Rows gate_out, Rows h);
   /// y = down x. Returns the number of inputs that are not zero.
   int64_t down(const Linear& down, int64_t tokens, Int8Rows x, Rows y);
 
  private:
+  using Range = ThreadPool::Range;
   /// A token's activations in the order of a t2row row's bytes.
   [[nodiscard]] int8_t* planes(int64_t token) { return planes_.as<int8_t>() + token * 4 * plane_stride_; }
-  void up_one(const Linear& up, Int8Rows x, Rows gate, Rows h, int64_t open);
-  void up_many(const Linear& up, int64_t tokens, Int8Rows x, Rows gate, Rows h);
+  /// Rows [first, last) of up() of one token.
+  int64_t up_rows(const Linear& up, int64_t token, Range rows, Int8Rows x, Rows gate, Rows h, int worker);
+  void up_each(const Linear& up, int64_t tokens, Int8Rows x, Rows gate, Rows h);
   void down_one(const Linear& down, Int8Rows x, Rows y, int64_t nonzero);
   void down_many(const Linear& down, int64_t first, int64_t last, Int8Rows x, Rows y);
   void whole(const Linear& linear, int64_t tokens, Rows y);
@@ -35,7 +40,7 @@ class SparseProducts {
   int64_t plane_stride_, list_stride_, sums_stride_;
   AlignedBuffer planes_;
   AlignedBuffer counts_;            ///< int64 a token
-  AlignedBuffer rows_, products_;   ///< up of one token: the rows listed, and their products
+  AlignedBuffer rows_, products_;   ///< up: of each worker, rows listed and their products
   AlignedBuffer columns_, values_;  ///< down: lists of kListedTokens tokens
   AlignedBuffer sums_;              ///< down of one token: int32 [workers, rows]
   AlignedBuffer blocks_;            ///< a matrix as t2x16, made at its first use

@@ -77,6 +77,7 @@ class Comparison {
 
   void check() {
     check_up();
+    if (tokens_ == 1) check_gate_up();
     check_down();
   }
 
@@ -99,6 +100,20 @@ class Comparison {
         ASSERT_EQ(h[i], expected[i]) << i;  // +0 and -0 are alike to what follows
       }
     }
+  }
+
+  void check_gate_up() {
+    const Linear gate = random_linear(kInner, kHidden, TernaryLayout::kTight, 0.5f);
+    const Linear up = random_linear(kInner, kHidden, TernaryLayout::kRows, row_scale_);
+    std::vector<float> gates(gate_.size()), fused_gates(gate_.size()), expected(gate_.size());
+    std::vector<float> h(gate_.size(), 5.0f);
+    const Int8Rows input = projector_.prepare(gate, 1, {x_.data(), kHidden}, {});
+    projector_.multiply(std::array{Projector::Job{&gate, {gates.data(), kInner}}}, 1);
+    const int64_t open = products_.up(up, 1, input, {gates.data(), kInner}, {expected.data(), kInner});
+    EXPECT_GT(open, 0);
+    EXPECT_EQ(products_.gate_up(gate, up, input, {fused_gates.data(), kInner}, {h.data(), kInner}), open);
+    EXPECT_EQ(fused_gates, gates);
+    ASSERT_EQ(std::memcmp(h.data(), expected.data(), h.size() * sizeof(float)), 0);
   }
 
   /// From gate_, of which int8 makes zeros and others.

@@ -153,6 +153,24 @@ TEST_P(Sparse, RowsAreExactForEveryColumnCountAndListLength) {
   }
 }
 
+/// Kernels take blocks of rows, and fetch the next block's meanwhile.
+TEST_P(Sparse, LongListsOfRowsAreExact) {
+  for (const int64_t cols : {500, 1100}) {
+    const Matrix matrix(150, cols, random_trits(8));
+    const std::vector<int8_t> q = random_q(cols, 5);
+    for (const double share : {0.2, 0.21, 0.43, 0.6, 1.0}) {
+      check_rows(table(), matrix, some(150, share, 4), q);
+      if (HasFatalFailure()) return;
+    }
+    for (const int64_t count : {31, 32, 33, 64, 65, 96}) {
+      std::vector<int32_t> rows = some(150, 1.0, 4);
+      rows.resize(static_cast<size_t>(count));
+      check_rows(table(), matrix, rows, q);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 TEST_P(Sparse, RowsAreExactAtTheExtremes) {
   const std::vector<int32_t> rows = {0, 1, 2, 3, 4};
   for (const int64_t cols : {int64_t{1024}, int64_t{6912}, int64_t{8640}, (int64_t{1} << 18) - 16}) {

@@ -23,47 +23,24 @@ inline void add_products(__m512i& sum, __m512i codes, int s, __m512i activations
   sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(codes, field_mask(s)), activations);
 }
 
-constexpr int kTileRows = 4;
-// Rows behind a tile's that are fetched meanwhile, into the second cache: into the first it takes three times
-// as long on Zen 4 (sparse_benchmark, rows/*/memory).
-constexpr int kAheadRows = 16;
+// Rows whose first lines are read before their second ones, while the next rows' lines are fetched into the
+// second cache: from memory 19 GB/s on Zen 4, where rows read from end to end, four at a time, gave 14.5
+// (sparse_benchmark, rows/33%/memory).
+constexpr int64_t kBlockRows = 32;
 
-// 16 lanes that add up to the code sum of one row: |lane| <= 4 * 2 * 128 * 64 * cols / 256 < 2^31.
-template <int kRows>
-inline void row_lanes(const TernaryRowsArgs& a, const uint8_t* const (&w)[kRows],
-                      const uint8_t* const (&next)[kRows], __m512i (&lanes)[kRows]) {
-  const int64_t row_bytes = a.padded_cols / 4;
-  __m512i sum[kRows][4];
-  BITNET_UNROLL for (int r = 0; r < kRows; ++r) {
-    BITNET_UNROLL for (int s = 0; s < 4; ++s) sum[r][s] = _mm512_setzero_si512();
-  }
-  const auto add = [&](int64_t offset, auto load) __attribute__((always_inline)) {
-    __m512i activations[4];
-    BITNET_UNROLL for (int s = 0; s < 4; ++s) activations[s] =
-        _mm512_loadu_si512(a.planes + s * a.plane_stride + offset);
-    BITNET_UNROLL for (int r = 0; r < kRows; ++r) {
-      const __m512i codes = load(w[r] + offset);
-      BITNET_UNROLL for (int s = 0; s < 4; ++s) add_products(sum[r][s], codes, s, activations[s]);
-    }
-  };
-  int64_t offset = 0;
-  for (; offset + 64 <= row_bytes; offset += 64) {
-    BITNET_UNROLL for (int r = 0; r < kRows; ++r) __builtin_prefetch(next[r] + offset, 0, 2);
-    add(offset, [](const uint8_t* p) { return _mm512_loadu_si512(p); });
-  }
-  if (offset < row_bytes) {
-    const __mmask64 mask = (__mmask64{1} << (row_bytes - offset)) - 1;
-    add(offset, [mask](const uint8_t* p) { return _mm512_maskz_loadu_epi8(mask, p); });
-  }
-  BITNET_UNROLL for (int r = 0; r < kRows; ++r) {
-    const __m512i low = _mm512_add_epi32(sum[r][0], _mm512_srai_epi32(sum[r][1], 2));
-    const __m512i high = _mm512_add_epi32(_mm512_srai_epi32(sum[r][2], 4), _mm512_srai_epi32(sum[r][3], 6));
-    lanes[r] = _mm512_add_epi32(low, high);
-  }
-}
+// 16 lanes for each row that add up to its code sum, with a quarter of the second 16:
+// |lane| <= 4 * 2 * 4 * 2 * 128 * cols / 256 < 2^31.
+struct RowLanes {
+  alignas(64) int32_t of[kBlockRows][2][16];
+};
 
-// The sum of each of four vectors.
-inline __m128i sum_of_four(const __m512i (&v)[4]) {
+// The code sums of four rows.
+inline __m128i sum_of_four(const RowLanes& lanes, int64_t row) {
+  __m512i v[4];
+  BITNET_UNROLL for (int r = 0; r < 4; ++r) {
+    const __m512i fourfold = _mm512_load_si512(lanes.of[row + r][1]);
+    v[r] = _mm512_add_epi32(_mm512_load_si512(lanes.of[row + r][0]), _mm512_srai_epi32(fourfold, 2));
+  }
   const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
   const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
   const __m512i c = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
@@ -71,32 +48,70 @@ inline __m128i sum_of_four(const __m512i (&v)[4]) {
   return _mm_add_epi32(_mm256_castsi256_si128(d), _mm256_extracti128_si256(d, 1));
 }
 
-inline void four_rows(const TernaryRowsArgs& a, int64_t i) {
-  const int64_t row_bytes = a.padded_cols / 4;
-  const uint8_t *w[kTileRows], *next[kTileRows];
-  BITNET_UNROLL for (int r = 0; r < kTileRows; ++r) {
-    const int64_t ahead = i + kAheadRows + r;
-    w[r] = a.weights + a.rows[i + r] * row_bytes;
-    next[r] = a.weights + a.rows[ahead < a.count ? ahead : i + r] * row_bytes;
+// Adds two lines of `count` rows, a multiple of 4, to their lanes, or starts them. The upper half of each
+// byte is shifted down: two fields share an accumulator, the other two one that is 4 times as much.
+inline void add_lines(const TernaryRowsArgs& a, const uint8_t* const* rows, const uint8_t* const* next,
+                      int64_t count, int64_t offset, RowLanes& lanes) {
+  __mmask64 mask[2];
+  __m512i activations[2][4];
+  BITNET_UNROLL for (int line = 0; line < 2; ++line) {
+    const int64_t bytes = a.padded_cols / 4 - offset - 64 * line;
+    mask[line] = bytes >= 64 ? ~__mmask64{0} : bytes > 0 ? (__mmask64{1} << bytes) - 1 : 0;
+    BITNET_UNROLL for (int s = 0; s < 4; ++s) activations[line][s] =
+        _mm512_maskz_loadu_epi8(mask[line], a.planes + s * a.plane_stride + offset + 64 * line);
   }
-  __m512i lanes[kTileRows];
-  row_lanes<kTileRows>(a, w, next, lanes);
-  const __m128i dot = _mm_sub_epi32(sum_of_four(lanes), _mm_set1_epi32(a.sum));
-  const int32_t* row = a.rows + i;
-  const __m128 row_scale =
-      _mm_setr_ps(a.row_scale[row[0]], a.row_scale[row[1]], a.row_scale[row[2]], a.row_scale[row[3]]);
-  _mm_storeu_ps(a.y + i, _mm_mul_ps(_mm_cvtepi32_ps(dot), _mm_div_ps(row_scale, _mm_set1_ps(a.scale))));
+  for (int64_t i = 0; i < count; i += 4) {
+    __m512i sum[4][2];
+    BITNET_UNROLL for (int r = 0; r < 4; ++r) {
+      BITNET_UNROLL for (int k = 0; k < 2; ++k) sum[r][k] =
+          offset > 0 ? _mm512_load_si512(lanes.of[i + r][k]) : _mm512_setzero_si512();
+    }
+    BITNET_UNROLL for (int line = 0; line < 2; ++line) {
+      BITNET_UNROLL for (int r = 0; r < 4; ++r) {
+        __builtin_prefetch(next[i + r] + offset + 64 * line, 0, 2);
+        const __m512i codes = _mm512_maskz_loadu_epi8(mask[line], rows[i + r] + offset + 64 * line);
+        const __m512i upper = _mm512_srli_epi16(codes, 4);
+        add_products(sum[r][0], codes, 0, activations[line][0]);
+        add_products(sum[r][1], codes, 1, activations[line][1]);
+        add_products(sum[r][0], upper, 0, activations[line][2]);
+        add_products(sum[r][1], upper, 1, activations[line][3]);
+      }
+    }
+    BITNET_UNROLL for (int r = 0; r < 4; ++r) {
+      BITNET_UNROLL for (int k = 0; k < 2; ++k) _mm512_store_si512(lanes.of[i + r][k], sum[r][k]);
+    }
+  }
+}
+
+// y of rows [i, i + 4) of the list from the lanes of rows [row, row + 4).
+inline void store_four(const TernaryRowsArgs& a, int64_t i, const RowLanes& lanes, int64_t row) {
+  const int64_t left = a.count - i;
+  const auto mask = static_cast<__mmask8>(left >= 4 ? 0xf : (1 << left) - 1);
+  const __m128i dot = _mm_sub_epi32(sum_of_four(lanes, row), _mm_set1_epi32(a.sum));
+  const __m128i index = _mm_maskz_loadu_epi32(mask, a.rows + i);
+  const __m128 row_scale = _mm_mmask_i32gather_ps(_mm_setzero_ps(), mask, index, a.row_scale, 4);
+  _mm_mask_storeu_ps(a.y + i, mask,
+                     _mm_mul_ps(_mm_cvtepi32_ps(dot), _mm_div_ps(row_scale, _mm_set1_ps(a.scale))));
+}
+
+// Where rows [first, first + kBlockRows) of the list begin; what the list lacks is its last row.
+inline void locate_rows(const TernaryRowsArgs& a, int64_t first, const uint8_t* (&rows)[kBlockRows]) {
+  for (int64_t i = 0; i < kBlockRows; ++i)
+    rows[i] = a.weights + a.rows[first + i < a.count ? first + i : a.count - 1] * (a.padded_cols / 4);
 }
 
 void ternary_rows(const TernaryRowsArgs& a) {
-  int64_t i = 0;
-  for (; i + kTileRows <= a.count; i += kTileRows) four_rows(a, i);
-  for (; i < a.count; ++i) {
-    const uint8_t* const w[1] = {a.weights + a.rows[i] * (a.padded_cols / 4)};
-    __m512i lanes[1];
-    row_lanes<1>(a, w, w, lanes);
-    const int32_t dot = _mm512_reduce_add_epi32(lanes[0]) - a.sum;
-    a.y[i] = static_cast<float>(dot) * (a.row_scale[a.rows[i]] / a.scale);
+  if (a.count == 0) return;
+  RowLanes lanes;
+  const uint8_t *rows[kBlockRows], *next[kBlockRows];
+  locate_rows(a, 0, rows);
+  for (int64_t first = 0; first < a.count; first += kBlockRows) {
+    const int64_t left = a.count - first, count = left < kBlockRows ? (left + 3) / 4 * 4 : kBlockRows;
+    locate_rows(a, first + kBlockRows, next);
+    for (int64_t offset = 0; offset < a.padded_cols / 4; offset += 128)
+      add_lines(a, rows, next, count, offset, lanes);
+    for (int64_t row = 0; row < count; row += 4) store_four(a, first + row, lanes, row);
+    for (int64_t i = 0; i < kBlockRows; ++i) rows[i] = next[i];
   }
 }
 
