@@ -93,10 +93,14 @@ TEST_F(Step, HasTheBitsOfTheKernelsOneByOneForHeadsOfAllKinds) {
       {"two parts of four, three slices of dimensions", 16, 2, 72, true, Activation::kRelu2},
       {"parts of four and of three", 14, 2, 64, false, Activation::kSilu},
       {"each head its own keys, of less than a slice", 32, 32, 20, true, Activation::kRelu2},
-      {"two heads of 128 that share keys", 2, 1, 128, false, Activation::kSilu}};
+      {"two heads of 128 that share keys", 2, 1, 128, false, Activation::kSilu},
+      // Too few blocks for slices of dimensions: from two chunks on, from three on, always.
+      {"three heads of 72 that share keys, whole chunks", 72, 24, 72, true, Activation::kRelu2},
+      {"four heads of 128 that share keys, whole chunks", 64, 16, 128, true, Activation::kRelu2},
+      {"a block for each head, whole chunks", 100, 100, 40, true, Activation::kRelu2}};
   std::vector<int32_t> positions(40);
   std::iota(positions.begin(), positions.end(), 0);
-  for (const int32_t position : {255, 256, 257, 511, 512, 600, 1300}) positions.push_back(position);
+  for (const int32_t position : {255, 256, 257, 511, 512, 600, 1300, 2303}) positions.push_back(position);
   const testing::TemporaryFolder folder;
   for (const Shape& shape : shapes) {
     SCOPED_TRACE(shape.name);
@@ -110,7 +114,7 @@ TEST_F(Step, HasTheBitsOfTheKernelsOneByOneForHeadsOfAllKinds) {
     options.config.num_heads = shape.heads;
     options.config.num_kv_heads = shape.kv_heads;
     options.config.head_dim = shape.head_dim;
-    options.config.max_position = 2048;
+    options.config.max_position = 4096;
     options.config.activation = shape.activation;
     options.config.sub_norms = shape.sub_norms;
     synthesize(options, folder / "m.gguf");

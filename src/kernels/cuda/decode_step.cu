@@ -39,7 +39,7 @@ int64_t qkv_size(const Heads& heads) {
 size_t fixed_bytes(const StepArgs& args) {
   const int64_t widest = *std::max_element(std::begin(args.k_tiles), std::end(args.k_tiles)) * kTileCols;
   return (sizeof(StepState) + 127) / 128 * 128 + static_cast<size_t>(args.layer_count) * sizeof(StepLayer) +
-         2 * kAttentionRegion + static_cast<size_t>(widest);
+         kAttentionBytes + static_cast<size_t>(widest);
 }
 constexpr size_t kSlotBytes = size_t{kSlotTiles} * kTileVectors * sizeof(uint4);
 
@@ -54,7 +54,7 @@ int slots_of(const StepArgs& args) {
 /// The kernel's shared memory.
 struct Regions {
   std::byte* slots;
-  std::byte* attention;  ///< keys, and then values
+  std::byte* attention;
   uint16_t* q;
   StepLayer* layers;
   StepState* state;
@@ -63,7 +63,7 @@ __device__ __forceinline__ Regions regions_of(const StepParams& params) {
   extern __shared__ uint4 shared[];
   auto* const slots = reinterpret_cast<std::byte*>(shared);
   std::byte* const attention = slots + params.slots * kSlotBytes;
-  std::byte* const q = attention + 2 * kAttentionRegion;
+  std::byte* const q = attention + kAttentionBytes;
   std::byte* const layers = q + params.q_bytes;
   std::byte* const state = layers + params.args.layer_count * sizeof(StepLayer);
   return {slots, attention, reinterpret_cast<uint16_t*>(q), reinterpret_cast<StepLayer*>(layers),
@@ -151,28 +151,29 @@ __device__ __forceinline__ StepAttention<T> attention_of(const StepParams& param
   const int head_part = part % head_parts, head_dim = static_cast<int>(args.heads.head_dim);
   const int64_t chunks = (args.context + kStepChunk - 1) / kStepChunk;
   const int64_t offset = part / head_parts * kv_head_stride(head_dim);
-  std::byte* const region = regions_of(params).attention;
-  return {.qkv = params.exchange.qkv,
-          .scores = params.exchange.scores + int64_t{part} * kPartHeads * args.context,
-          .sums = params.exchange.sums + part * chunks * step_chunk_pairs(head_dim),
-          .out = params.exchange.attn,
-          .epoch = args.epoch,
-          .keys = static_cast<T*>(args.keys) + offset,
-          .values = static_cast<T*>(args.values) + offset,
-          .position = static_cast<int>(args.position),
-          .context = static_cast<int>(args.context),
-          .heads = heads,
-          .kv_heads = kv_heads,
-          .head_dim = head_dim,
-          .scale = args.scale,
-          .key_region = region,
-          .value_region = region + kAttentionRegion,
-          .kv_head = part / head_parts,
-          .first_head = part / head_parts * group + head_part * kPartHeads,
-          .part_heads = min(kPartHeads, group - head_part * kPartHeads),
-          .worker = block / parts,
-          .workers = static_cast<int>(gridDim.x) / parts,
-          .stores = head_part == 0};
+  StepAttention<T> attention{.qkv = params.exchange.qkv,
+                             .scores = params.exchange.scores + int64_t{part} * kPartHeads * args.context,
+                             .sums = params.exchange.sums + part * chunks * step_chunk_pairs(head_dim),
+                             .out = params.exchange.attn,
+                             .epoch = args.epoch,
+                             .keys = static_cast<T*>(args.keys) + offset,
+                             .values = static_cast<T*>(args.values) + offset,
+                             .position = static_cast<int>(args.position),
+                             .context = static_cast<int>(args.context),
+                             .heads = heads,
+                             .kv_heads = kv_heads,
+                             .head_dim = head_dim,
+                             .scale = args.scale,
+                             .region = regions_of(params).attention,
+                             .kv_head = part / head_parts,
+                             .first_head = part / head_parts * group + head_part * kPartHeads,
+                             .part_heads = min(kPartHeads, group - head_part * kPartHeads),
+                             .worker = block / parts,
+                             .workers = static_cast<int>(gridDim.x) / parts,
+                             .key_slots = 0,
+                             .stores = head_part == 0};
+  attention.key_slots = attention.most_key_slots();
+  return attention;
 }
 
 __device__ __forceinline__ void run_products(const StepParams& params) {
@@ -204,12 +205,18 @@ __device__ __forceinline__ void run_attention(const StepParams& params) {
   sync_attenders();
   for (int layer = 0; layer < args.layer_count; ++layer) {
     // What follows from these is cheaper computed again than kept in registers through all layers.
-    asm volatile("" : "+r"(attention.position), "+r"(attention.head_dim), "+r"(attention.workers));
+    asm volatile(""
+                 : "+r"(attention.position), "+r"(attention.head_dim), "+r"(attention.workers),
+                   "+r"(attention.worker), "+r"(attention.key_slots), "+l"(attention.scores));
     prefetch_cache(attention);
     rotate_new(attention, state);
     score_keys(attention, state);
     sync_attenders();  // the keys' memory is free
-    sum_values(attention, state);
+    if (attention.whole_chunks()) {
+      sum_chunks(attention, state);
+    } else {
+      sum_slice(attention, state);
+    }
     if (attention.chunks() > 1) join_chunks(attention);
     sync_attenders();  // what the next layer overwrites has been read
     ++attention.epoch;

@@ -26,13 +26,12 @@ inline constexpr int kPartHeads = 4;        ///< query heads of one key head tha
 inline constexpr int kSliceKeys = 32;
 inline constexpr int kSliceDims = 32;  ///< at most four slices
 static_assert(kPartHeads == kAttendWarps, "a warp scores the keys for one head");
-inline constexpr int kMostKeySlots = 4;             ///< slices of keys that are on their way at once
-inline constexpr int kAttentionRegion = 34 * 1024;  ///< bytes for keys, and again for values
+inline constexpr int kMostKeySlots = 6;            ///< slices of keys that a block scores together
+inline constexpr int kAttentionBytes = 68 * 1024;  ///< for keys, weights and values
 /// A part's sums of a chunk: elements, and of each head maximum and total.
 __host__ __device__ constexpr int64_t step_chunk_pairs(int64_t head_dim) {
   return kPartHeads * (head_dim + 2);
 }
-inline constexpr int kWeightStride = kernels::kAttentionChunk + 4;
 
 /// Vectors of one layer between the blocks.
 struct Exchange {

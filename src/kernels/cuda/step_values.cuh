@@ -9,12 +9,12 @@ namespace bitnet::cuda {
 
 #if __CUDA_ARCH__ >= 900
 
-/// A chunk's scores for a head as weights e^(score - maximum) in w, -inf beyond the last as 0; their sum is
-/// in the order of sixteen lanes. By one warp.
+/// A chunk's scores for a head as weights e^(score - maximum) in w[0], w[stride], ..., -inf beyond the last
+/// as 0; their sum is in the order of sixteen lanes. By one warp.
 struct ChunkSums {
   float maximum, total;
 };
-template <class T>
+template <int kStride, class T>
 __device__ __forceinline__ ChunkSums soften_chunk(const StepAttention<T>& a, int chunk, int h, float* w) {
   const int lane = attender() % kWarp, length = a.position + 1 - chunk * kStepChunk;
   const Pair* scores = a.scores + int64_t{h} * a.context + chunk * kStepChunk + lane;
@@ -36,7 +36,7 @@ __device__ __forceinline__ ChunkSums soften_chunk(const StepAttention<T>& a, int
 #pragma unroll
   for (int i = 0; i < kPairSeries; ++i) {
     const float weight = exp_exact(score[i] - maximum);
-    w[lane + i * kWarp] = weight;
+    w[(lane + i * kWarp) * kStride] = weight;
     // Lane l % 16 adds the weights of positions l % 16, l % 16 + 16, ...: its own and its neighbour's in
     // turn.
     const float other = __shfl_xor_sync(0xffffffffu, weight, 16);
@@ -48,128 +48,178 @@ __device__ __forceinline__ ChunkSums soften_chunk(const StepAttention<T>& a, int
   return {maximum, total};
 }
 
-/// A cache element as it stands, in a register of 32 bits.
-__device__ __forceinline__ uint32_t raw_of(const float* p) {
-  return __float_as_uint(*p);
-}
-__device__ __forceinline__ uint32_t raw_of(const __half* p) {
-  return *reinterpret_cast<const uint16_t*>(p);
-}
+/// Two neighbouring cache elements as they stand.
 template <class T>
-__device__ __forceinline__ float raw_to_float(uint32_t raw) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return __uint_as_float(raw);
-  } else {
-    return __half2float(__ushort_as_half(static_cast<uint16_t>(raw)));
-  }
-}
-
-/// Weights and values of eight positions, on their way to a chain of fma.
-template <class T>
-struct Weighted {
-  static constexpr int kCount = 8;
-  float weights[kCount];
-  uint32_t values[kCount];
-
-  __device__ __forceinline__ void load(const float* w, const T* v) {
-#pragma unroll
-    for (int i = 0; i < kCount; i += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(w + i);
-      weights[i] = four.x;
-      weights[i + 1] = four.y;
-      weights[i + 2] = four.z;
-      weights[i + 3] = four.w;
+struct alignas(2 * sizeof(T)) RawPair {
+  uint32_t words[2 * sizeof(T) / sizeof(uint32_t)];
+  [[nodiscard]] __device__ __forceinline__ float2 values() const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return make_float2(__uint_as_float(words[0]), __uint_as_float(words[1]));
+    } else {
+      return __half22float2(*reinterpret_cast<const __half2*>(words));
     }
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) values[i] = raw_of(v + i * kSliceDims);
-  }
-  /// o + the sum of the first `count`.
-  [[nodiscard]] __device__ __forceinline__ float add(float o, int count = kCount) const {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      if (i < count) o = fmaf(weights[i], raw_to_float<T>(values[i]), o);
-    }
-    return o;
   }
 };
 
-/// Lane (h, d): the weighted sum of dimension d of the staged values, in order of position. What lies behind
-/// the last may be loaded, not used.
-template <class T>
-__device__ __forceinline__ float weighted_sum(const float* w, const T* values, int length) {
-  constexpr int kCount = Weighted<T>::kCount;
-  Weighted<T> even, odd;
-  float o = 0;
+/// Weights of kHeads heads, which lie side by side, and values of two dimensions at eight positions, in rows
+/// of kRow, on their way to chains of fma.
+template <class T, int kHeads, int kRow>
+struct Weighted {
+  static constexpr int kCount = 8;
+  float4 weights[kCount * kHeads / 4];
+  RawPair<T> pairs[kCount];
+
+  __device__ __forceinline__ void load(const float* w, const T* v) {
+#pragma unroll
+    for (int i = 0; i < kCount * kHeads / 4; ++i) weights[i] = reinterpret_cast<const float4*>(w)[i];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) pairs[i] = *reinterpret_cast<const RawPair<T>*>(v + i * kRow);
+  }
+  /// o += the sum of the first `count`.
+  __device__ __forceinline__ void add(float2 (&o)[kHeads], int count = kCount) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (i >= count) continue;
+      const float2 v = pairs[i].values();
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h) {
+        const int place = i * kHeads + h;
+        const float4 four = weights[place / 4];
+        const float w = place % 4 == 0 ? four.x : place % 4 == 1 ? four.y : place % 4 == 2 ? four.z : four.w;
+        o[h].x = fmaf(w, v.x, o[h].x);
+        o[h].y = fmaf(w, v.y, o[h].y);
+      }
+    }
+  }
+};
+
+/// o += weights times staged values in order of position. What lies behind the last may be loaded, not used.
+template <int kRow, int kHeads, class T>
+__device__ __forceinline__ void add_weighted(float2 (&o)[kHeads], const float* w, const T* values,
+                                             int length) {
+  using Eight = Weighted<T, kHeads, kRow>;
+  constexpr int kCount = Eight::kCount, kWeights = kCount * kHeads, kElements = kCount * kRow;
+  Eight even, odd;
   even.load(w, values);
 #pragma unroll 1
   for (; length > 2 * kCount; length -= 2 * kCount) {
-    odd.load(w + kCount, values + kCount * kSliceDims);
-    o = even.add(o);
-    w += 2 * kCount;
-    values += 2 * kCount * kSliceDims;
+    odd.load(w + kWeights, values + kElements);
+    even.add(o);
+    w += 2 * kWeights;
+    values += 2 * kElements;
     even.load(w, values);
-    o = odd.add(o);
+    odd.add(o);
   }
-  odd.load(w + kCount, values + kCount * kSliceDims);
-  o = even.add(o, length);
-  return odd.add(o, length - kCount);
+  odd.load(w + kWeights, values + kElements);
+  even.add(o, length);
+  odd.add(o, length - kCount);
 }
 
-/// The new position's values of eight dimensions from `dim` on, into shared memory and the cache; by a warp.
+/// The new position's value of a dimension, as the cache has it; all lanes of a warp, of which those that are
+/// `mine` take one, and store it.
 template <class T>
-__device__ __forceinline__ void take_new_value(const StepAttention<T>& a, int dim, T* place) {
-  const int lane = attender() % kWarp;
-  const bool mine = lane < kWarp / kPartHeads && dim + lane < a.head_dim;
-  const Pair* v = a.qkv + (a.heads + a.kv_heads + a.kv_head) * a.head_dim + dim + lane;
+__device__ __forceinline__ T take_new_value(const StepAttention<T>& a, int dim, bool mine) {
+  const Pair* v = a.qkv + (a.heads + a.kv_heads + a.kv_head) * a.head_dim + dim;
   float value = 0;
   await_pairs<1>(
       mine ? 1u : 0u, a.epoch, [&](int) { return v; }, [&](int, float taken) { value = taken; });
-  if (!mine) return;
-  place[lane] = from_float<T>(value);
-  if (a.stores) a.values[a.position * a.row() + dim + lane] = place[lane];
+  const T stored = from_float<T>(value);
+  if (mine && a.stores) a.values[a.position * a.row() + dim] = stored;
+  return stored;
 }
 
-/// The block's sums over values: published for the join, or where a chunk is all there is, as they are. In
-/// the first half a warp has a head, in the second eight dimensions; then lane (h, d).
+/// A warp's head of a chunk: weights for the block, maximum and total for it and the join.
+template <int kStride, class T>
+__device__ __forceinline__ void soften_head(const StepAttention<T>& a, StepState& state, int chunk, int h,
+                                            float* w, bool publishes) {
+  const ChunkSums sums = soften_chunk<kStride>(a, chunk, h, w);
+  if (attender() % kWarp != 0) return;
+  state.part_total[h] = sums.total;
+  if (!publishes || a.chunks() == 1) return;
+  Pair* const place = a.chunk_sums(chunk) + kPartHeads * a.head_dim + h;
+  publish(place, sums.maximum, a.epoch);
+  publish(place + kPartHeads, sums.total, a.epoch);
+}
+
+/// A head's sums over a chunk's values of dimensions dim, dim + 1: for the join, or where a chunk is all
+/// there is, as the result.
 template <class T>
-__device__ __forceinline__ void sum_values(const StepAttention<T>& a, StepState& state) {
+__device__ __forceinline__ void publish_sums(const StepAttention<T>& a, const StepState& state, int chunk,
+                                             int h, int dim, float2 o) {
+  if (h >= a.part_heads || dim >= a.head_dim) return;
+  Pair* place = a.chunk_sums(chunk) + h * a.head_dim + dim;
+  if (a.chunks() == 1) {
+    const float factor = __fdiv_rn(1.0f, state.part_total[h]);
+    o = make_float2(o.x * factor, o.y * factor);
+    place = a.out + (a.first_head + h) * a.head_dim + dim;
+  }
+  publish(place, o.x, a.epoch);
+  publish(place + 1, o.y, a.epoch);
+}
+
+/// The block's sums over values of a slice of dimensions: a warp softens a head; then 16 lanes have a head,
+/// and each two dimensions.
+template <class T>
+__device__ __forceinline__ void sum_slice(const StepAttention<T>& a, StepState& state) {
+  if (a.worker >= a.chunks() * a.dim_slices()) return;
+  constexpr int kTakes = kSliceDims / kAttendWarps, kLanes = kSliceDims / 2;
   const int warp = attender() / kWarp, lane = attender() % kWarp;
-  constexpr int kDims = kWarp / kPartHeads;
-  const int h = lane / kDims, my_dim = warp * kDims + lane % kDims;
-  const int chunks = a.chunks(), items = chunks * a.dim_slices();
-  auto* const w = reinterpret_cast<float*>(a.key_region);
-  int slot = 0;
-  for (int item = a.worker; item < items; item += a.workers) {
-    const int chunk = a.unit_of(item), dim = a.dim_of(item);
-    const int length = min(a.position + 1 - chunk * kStepChunk, kStepChunk);
-    T* values = reinterpret_cast<T*>(a.value_region + slot * kValueBytes<T>);
-    if (chunk + 1 == chunks)
-      take_new_value(a, dim + warp * kDims, values + (length - 1) * kSliceDims + warp * kDims);
-    if (warp < a.part_heads) {
-      const ChunkSums sums = soften_chunk(a, chunk, warp, w + warp * kWeightStride);
-      if (lane == 0) state.part_total[warp] = sums.total;
-      if (lane == 0 && chunks > 1 && dim == 0) {
-        Pair* const place = a.chunk_sums(chunk) + kPartHeads * a.head_dim + warp;
-        publish(place, sums.maximum, a.epoch);
-        publish(place + kPartHeads, sums.total, a.epoch);
+  const int h = attender() / kLanes, my_dim = attender() % kLanes * 2;
+  const int chunk = a.unit_of(a.worker), dim = a.dim_of(a.worker);
+  const int length = min(a.position + 1 - chunk * kStepChunk, kStepChunk);
+  auto* const w = reinterpret_cast<float*>(a.region);
+  T* const values = reinterpret_cast<T*>(slice_place(a));
+  if (chunk + 1 == a.chunks()) {
+    const int new_dim = warp * kTakes + lane;
+    const bool mine = lane < kTakes && dim + new_dim < a.head_dim;
+    const T value = take_new_value(a, dim + new_dim, mine);
+    if (mine) values[(length - 1) * kSliceDims + new_dim] = value;
+  }
+  if (warp < a.part_heads) soften_head<1>(a, state, chunk, warp, w + warp * kStepChunk, dim == 0);
+  wait_copies<0>();
+  sync_attenders();
+  if (h >= a.part_heads) return;
+  float2 o[1] = {};
+  add_weighted<kSliceDims>(o, w + h * kStepChunk, values + my_dim, length);
+  publish_sums(a, state, chunk, h, dim + my_dim, o[0]);
+}
+
+/// The block's sums over values of whole chunks: a warp softens a head; then it has two heads and 64
+/// dimensions, two of them a lane.
+template <class T>
+__device__ __forceinline__ void sum_chunks(const StepAttention<T>& a, StepState& state) {
+  constexpr int kHeads = 2;
+  const int warp = attender() / kWarp, lane = attender() % kWarp;
+  const int h = warp / 2 * kHeads, dim = (warp % 2 * kWarp + lane) * 2;
+  const auto weights_of = [&](int head) {  // [two heads][position][head]
+    return reinterpret_cast<float*>(a.region) + head / kHeads * kHeads * kStepChunk + head % kHeads;
+  };
+  T* const values = reinterpret_cast<T*>(batch_place(a));
+#pragma unroll 1
+  for (int chunk = a.worker; chunk < a.chunks(); chunk += a.workers) {
+    const int first = chunk * kStepChunk, length = min(a.position + 1 - first, kStepChunk);
+    const bool has_new = chunk + 1 == a.chunks() && attender() < a.head_dim;
+    T new_value = {};
+    float2 o[kHeads] = {};
+#pragma unroll 1
+    for (int begin = 0; begin < length; begin += kBatchRows<T>) {
+      const bool early = chunk == a.worker && begin == 0;  // prefetch_cache has begun it
+      if (!early) sync_attenders();                        // weights and values have been read
+      stage_batch(a, first + begin, 0, early ? a.late_rows() : kBatchRows<T>);
+      commit_copies();
+      if (begin == 0) {
+        if (chunk + 1 == a.chunks()) new_value = take_new_value(a, attender(), has_new);
+        if (warp < a.part_heads) soften_head<kHeads>(a, state, chunk, warp, weights_of(warp), true);
       }
+      const int count = min(length - begin, kBatchRows<T>);
+      if (has_new && begin + count == length) values[(count - 1) * kStepHeadDim + attender()] = new_value;
+      wait_copies<0>();
+      sync_attenders();
+      if (h < a.part_heads && dim < a.head_dim)
+        add_weighted<kStepHeadDim>(o, weights_of(h) + kHeads * begin, values + dim, count);
     }
-    wait_copies<kValueSlots<T> - 1>();  // what was staged last is another item's
-    sync_attenders();
-    const float o = weighted_sum(w + h * kWeightStride, values + my_dim, length);
-    if (h < a.part_heads && dim + my_dim < a.head_dim) {
-      if (chunks > 1) {
-        publish(a.chunk_sums(chunk) + h * a.head_dim + dim + my_dim, o, a.epoch);
-      } else {
-        publish(a.out + (a.first_head + h) * a.head_dim + dim + my_dim,
-                o * __fdiv_rn(1.0f, state.part_total[h]), a.epoch);
-      }
-    }
-    if (item + a.workers >= items) break;
-    sync_attenders();  // weights and values have been read
-    if (const int later = item + kValueSlots<T> * a.workers; later < items) stage_values(a, later, slot);
-    commit_copies();
-    if (++slot == kValueSlots<T>) slot = 0;
+    publish_sums(a, state, chunk, h, dim, o[0]);
+    publish_sums(a, state, chunk, h + 1, dim, o[1]);
   }
 }
 
@@ -205,19 +255,20 @@ __device__ __forceinline__ JoinFactors join_factors(const StepAttention<T>& a, i
 }
 
 /// The block's joins, each of 32 dimensions of a head, one a lane: a batch of 32 chunks is gathered by all
-/// warps and joined in order by the first.
+/// warps and joined in order by the first. Blocks without values come first; maxima and totals before sums.
 template <class T>
 __device__ __forceinline__ void join_chunks(const StepAttention<T>& a) {
   constexpr int kRounds = kWarp / kAttendWarps;
   const int warp = attender() / kWarp, lane = attender() % kWarp, chunks = a.chunks();
-  auto* const factors = reinterpret_cast<JoinFactors*>(a.key_region);
+  auto* const factors = reinterpret_cast<JoinFactors*>(a.region);
   auto* const parts = reinterpret_cast<float*>(factors + kWarp);  // [chunk][dimension]
-  for (int item = a.worker; item < a.part_heads * a.dim_slices(); item += a.workers) {
+  for (int item = a.workers - 1 - a.worker; item < a.part_heads * a.dim_slices(); item += a.workers) {
     const int h = a.unit_of(item), dim = a.dim_of(item) + lane;
     const Pair* const place = a.chunk_sums(0) + h * a.head_dim + dim;
     float maximum = -INFINITY, total = 0, out = 0;
     for (int first = 0; first < chunks; first += kWarp) {
       sync_attenders();  // the last batch, or the weights, have been read
+      if (warp == 0) factors[lane] = join_factors(a, h, first, maximum);
       unsigned missing = 0;
 #pragma unroll
       for (int i = 0; i < kRounds; ++i) {
@@ -228,7 +279,6 @@ __device__ __forceinline__ void join_chunks(const StepAttention<T>& a) {
           missing, a.epoch,
           [&](int i) { return place + int64_t{first + chunk_of(i)} * step_chunk_pairs(a.head_dim); },
           [&](int i, float value) { parts[chunk_of(i) * kWarp + lane] = value; });
-      if (warp == 0) factors[lane] = join_factors(a, h, first, maximum);
       sync_attenders();
       if (warp != 0) continue;
       const int count = min(kWarp, chunks - first);
