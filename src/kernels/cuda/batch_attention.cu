@@ -75,7 +75,7 @@ __device__ void score_part(const DecodeAttentionArgs& args, const Task<T>& task,
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) heads[u] = first + u * groups;
     int d = 0;
-#pragma unroll 2
+#pragma unroll 4
     for (; seen && d + kVector <= task.head_dim; d += kVector) {
       const uint4 packed = *reinterpret_cast<const uint4*>(key + d);
       const T* elements = reinterpret_cast<const T*>(&packed);

@@ -19,8 +19,8 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kScanTokens = 16;                              // of one scan by mma.sync
 constexpr int kSelectThreads = 1024, kMostSelectBlocks = 8;  // blocks: of a token
-constexpr int kRescoreThreads = 128, kRescoreBlocks = 16;
-constexpr int kProbeBlocks = 4;  // of a token
+constexpr int kRescoreThreads = 128, kRescoreBlocks = 16;    // blocks: at least, of a token
+constexpr int kRescoreRows = kRescoreThreads / kWarp;        // at once
 
 HeadParts carve(const HeadTopArgs& args) {
   auto* bytes = static_cast<std::byte*>(args.scratch);
@@ -356,43 +356,50 @@ __global__ void __launch_bounds__(kSelectThreads) select_kernel(const HeadScanAr
 struct RescoreArgs {
   HeadScanArgs scan;
   TopCandidates* candidates;  ///< [tokens]
+  int rows;                   ///< that shared memory has room for, at most kRescoreRows
 };
 
-/// Logits of candidates; a block takes one at a time: all threads decode the row, sixteen run the chains.
+/// Logits of candidates; a block takes as many at a time as keep all blocks at work: all threads decode the
+/// rows, sixteen lanes of a warp run a row's chains.
 template <DType kType>
 __global__ void __launch_bounds__(kRescoreThreads) rescore_kernel(const RescoreArgs rescore) {
   extern __shared__ float4 decoded[];
   const HeadScanArgs& args = rescore.scan;
-  const int64_t token = blockIdx.y, cols = padded_cols(args.head.head.cols);
-  auto* weights = reinterpret_cast<float*>(decoded);
-  float* x = weights + cols;
+  const int64_t token = blockIdx.y;
+  const int cols = static_cast<int>(padded_cols(args.head.head.cols)), vectors = cols / 4;
   const int chunks = static_cast<int>((args.head.head.cols + 15) / 16 * 2);
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
   let_next_start();
   wait_for_previous();
   TopCandidates& out = rescore.candidates[token];
-  const int count = __ldcg(&out.count);
-  if (count > kMostTopCandidates || static_cast<int>(blockIdx.x) >= count) return;
+  const int count = __ldcg(&out.count), blocks = static_cast<int>(gridDim.x);
+  const int rows = min((count + blocks - 1) / blocks, rescore.rows);
+  if (count > kMostTopCandidates || static_cast<int>(blockIdx.x) * rows >= count) return;
   const auto* normed = reinterpret_cast<const float4*>(args.parts.normed + token * cols);
-  for (int i = threadIdx.x; i < chunks * 2; i += kRescoreThreads) decoded[cols / 4 + i] = __ldcg(normed + i);
-  for (int candidate = blockIdx.x; candidate < count; candidate += gridDim.x) {
-    const int64_t id = __ldcg(&out.ids[candidate]);
-    const auto* row = static_cast<const uint8_t*>(args.head.head.rows) + id * args.head.head.row_bytes;
+  for (int i = threadIdx.x; i < chunks * 2; i += kRescoreThreads) decoded[i] = __ldcg(normed + i);
+  const auto* x = reinterpret_cast<const float*>(decoded);
+  for (int first = static_cast<int>(blockIdx.x) * rows; first < count; first += blocks * rows) {
+    const int here = min(rows, count - first);
 #pragma unroll 4
-    for (int chunk = threadIdx.x; chunk < chunks; chunk += kRescoreThreads) {
+    for (int i = threadIdx.x; i < here * chunks; i += kRescoreThreads) {
+      const int row = i / chunks, chunk = i % chunks;
+      const int64_t id = __ldcg(&out.ids[first + row]);
       float w[8];
-      DenseFormat<kType>::load8(row, chunk, w);
-      decoded[2 * chunk] = make_float4(w[0], w[1], w[2], w[3]);
-      decoded[2 * chunk + 1] = make_float4(w[4], w[5], w[6], w[7]);
+      DenseFormat<kType>::load8(
+          static_cast<const uint8_t*>(args.head.head.rows) + id * args.head.head.row_bytes, chunk, w);
+      float4* to = decoded + (row + 1) * vectors + 2 * chunk;
+      to[0] = make_float4(w[0], w[1], w[2], w[3]);
+      to[1] = make_float4(w[4], w[5], w[6], w[7]);
     }
     __syncthreads();
-    if (threadIdx.x < kWarp) {
-      const int lane = threadIdx.x % 16;
+    if (warp < here) {
+      const float* weights = x + (warp + 1) * cols;
       float sum = 0;
 #pragma unroll 8
-      for (int i = lane; i < chunks * 8; i += 16) sum = fmaf(x[i], weights[i], sum);
+      for (int i = threadIdx.x % 16; i < chunks * 8; i += 16) sum = fmaf(x[i], weights[i], sum);
 #pragma unroll
       for (int mask = 8; mask > 0; mask /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
-      if (threadIdx.x == 0) out.logits[candidate] = sum;
+      if (threadIdx.x % kWarp == 0) out.logits[first + warp] = sum;
     }
     __syncthreads();
   }
@@ -462,21 +469,25 @@ void head_top(const HeadTopArgs& head, Stream stream) {
   } else {
     run_scan<4>(args, stream);
   }
-  const auto rescore = [&](TopCandidates* candidates, unsigned blocks) {
+  const auto blocks = static_cast<unsigned>(
+      std::max<int64_t>(4 * device_limits().multiprocessors / head.tokens, kRescoreBlocks));
+  const int64_t rows = std::clamp<int64_t>(device_limits().shared_bytes / static_cast<int64_t>(row_bytes) - 1,
+                                           1, kRescoreRows);
+  const auto rescore = [&](TopCandidates* candidates) {
     for_dense_type(head.head.dtype, [&](auto type) {
-      launch(rescore_kernel<decltype(type)::kType>, dim3(blocks, tokens), kRescoreThreads, 2 * row_bytes,
-             Start::kOverlapped, stream, {args, candidates});
+      launch(rescore_kernel<decltype(type)::kType>, dim3(blocks, tokens), kRescoreThreads,
+             static_cast<size_t>(rows + 1) * row_bytes, Start::kOverlapped, stream,
+             {args, candidates, static_cast<int>(rows)});
     });
   };
   if (many) {
     launch(probe_kernel, dim3(tokens), kSelectThreads, 0, Start::kOverlapped, stream, args);
-    rescore(args.parts.probes, kProbeBlocks);
+    rescore(args.parts.probes);
   }
   const auto selecting = static_cast<unsigned>(
       std::clamp<int64_t>(int64_t{2} * device_limits().multiprocessors / head.tokens, 1, kMostSelectBlocks));
   launch(select_kernel, dim3(selecting, tokens), kSelectThreads, 0, Start::kOverlapped, stream, args);
-  rescore(head.out, static_cast<unsigned>(std::max<int64_t>(4 * device_limits().multiprocessors / head.tokens,
-                                                            kRescoreBlocks)));
+  rescore(head.out);
   launch(trim_kernel, dim3(tokens), kThreads, 0, Start::kOverlapped, stream, args);
 }
 

@@ -21,10 +21,11 @@ __device__ double block_sum(double value, double* warps) {
   value = warp_sum(value);
   if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = value;
   __syncthreads();
-  double total = warps[0];
+  constexpr int kChains = 4;  // additions that do not wait for one another
+  double totals[kChains] = {};
 #pragma unroll
-  for (int w = 1; w < kThreads / kWarp; ++w) total += warps[w];
-  return total;
+  for (int w = 0; w < kThreads / kWarp; ++w) totals[w % kChains] += warps[w];
+  return (totals[0] + totals[1]) + (totals[2] + totals[3]);
 }
 
 __device__ __forceinline__ double add_squares(double sum, float4 v) {

@@ -65,7 +65,7 @@ struct RegisterRow {
       if (weights[n] == nullptr) continue;
       double squares = 0;
 #pragma unroll
-      for (int v = 0; v < kVectors; ++v) squares = add_squares(squares, row[v]);
+      for (int v = 0; v < kVectors; ++v) squares += add_squares(0, row[v]);  // vectors beside one another
       const float factor =
           norm_factor(block_sum<kBlock>(squares, reduction.squares[n]), inverse_cols, eps[n]);
 #pragma unroll
@@ -96,8 +96,7 @@ struct RegisterRow {
 /// Rows of up to 4 kBlock kVectors columns. kFew: nothing else runs meanwhile, so the norm's weights come
 /// while the kernel in front runs; many rows share a multiprocessor's registers.
 template <int kBlock, int kVectors, bool kFew>
-__global__ void __launch_bounds__(kBlock, kFew ? 1 : 1280 / kBlock)
-    quantize_rows_kernel(const QuantizeArgs args) {
+__global__ void __launch_bounds__(kBlock, 1280 / kBlock) quantize_rows_kernel(const QuantizeArgs args) {
   using Row = RegisterRow<kBlock, kVectors>;
   __shared__ RowReduction<kBlock> reduction;
   const int64_t token = blockIdx.x;
@@ -196,7 +195,7 @@ void quantize(const QuantizeArgs& args, Stream stream) {
   constexpr int64_t kFew = 128;  // tokens: few blocks are waited for, many share
   if (args.tokens <= kFew) {
     if (quantize_in_registers<256, 3, true>(args, stream)) return;
-    if (quantize_in_registers<512, 4, true>(args, stream)) return;
+    if (quantize_in_registers<640, 3, true>(args, stream)) return;
   } else {
     if (quantize_in_registers<128, 5, false>(args, stream)) return;
     if (quantize_in_registers<384, 5, false>(args, stream)) return;

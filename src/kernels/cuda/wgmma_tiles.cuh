@@ -1,6 +1,6 @@
 #pragma once
 
-// A block's product with wgmma: eight warps with a group of 16 rows of weights each, from memory through
+// A product with wgmma: eight warps with a group of 16 rows of weights each, from memory through
 // registers, against rows of an activation image, which one thread brings to shared memory by bulk copies.
 // Half a column tile is in the tensor cores while the next half's operands are made.
 
@@ -35,6 +35,10 @@ __device__ __forceinline__ void copy_bulk(uint32_t stage, const void* source, in
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
   bulk_copy(stage, source, bytes, barrier);
 }
+/// Of its product, of which a block may have several.
+__device__ __forceinline__ int product_thread() {
+  return static_cast<int>(threadIdx.x) % kWgmmaThreads;
+}
 /// By a warp.
 __device__ __forceinline__ void arrive(const uint64_t* barrier) {
   __syncwarp();
@@ -56,7 +60,8 @@ struct TernarySource {
 
   /// Of memory for all warps.
   __device__ __forceinline__ void use(void* memory) {
-    slots = static_cast<uint4*>(memory) + threadIdx.x / kWarp * (kTiles * kTileVectors) + threadIdx.x % kWarp;
+    slots = static_cast<uint4*>(memory) + product_thread() / kWarp * (kTiles * kTileVectors) +
+            threadIdx.x % kWarp;
   }
   /// Asks for what comes in place of the half of a tile that `operands` gave last.
   __device__ __forceinline__ void load(int i, int half, int k) {
@@ -84,8 +89,8 @@ struct Int8Source {
   uint4* slots;
 
   __device__ __forceinline__ void use(void* memory) {
-    slots =
-        static_cast<uint4*>(memory) + threadIdx.x / kWarp * (kAhead * kTileVectorCount) + threadIdx.x % kWarp;
+    slots = static_cast<uint4*>(memory) + product_thread() / kWarp * (kAhead * kTileVectorCount) +
+            threadIdx.x % kWarp;
   }
   __device__ __forceinline__ void load(int i, int half, int k) {
     if (half == 0) return;
@@ -114,7 +119,7 @@ __device__ __forceinline__ void start(Source& source, int first) {
   for (int i = 0; i < Source::kAhead; ++i) source.load(i, 1, first + i);
 }
 
-/// The block's stages of activations, and barriers for each: bytes have come, warps have read them.
+/// The product's stages of activations, and barriers for each: bytes have come, warps have read them.
 template <int kCount, int kBytes>
 struct Stages {
   static constexpr int kStages = kCount, kStageBytes = kBytes;
@@ -138,7 +143,7 @@ __device__ __forceinline__ void multiply_tiles(Source& source, const ImageRows& 
     copy_bulk(memory + slot * S::kStageBytes, next, S::kStageBytes, &stages.barriers->full[slot]);
     next += step;
   };
-  if (threadIdx.x == 0) {
+  if (product_thread() == 0) {
 #pragma unroll
     for (int i = 0; i < kFillAhead; ++i) {
       if (first + i < last) fill(i, 1);
@@ -159,7 +164,7 @@ __device__ __forceinline__ void multiply_tiles(Source& source, const ImageRows& 
         if (half == 0) {  // all that branches: elsewhere the compiler would not let products overlap
           if (i >= 2 || base > first) arrive(&stages.barriers->empty[(i + kStages - 2) % kStages]);
           constexpr int kWrap = kStages - kFillAhead;
-          if (threadIdx.x == 0 && k + kFillAhead < last)
+          if (product_thread() == 0 && k + kFillAhead < last)
             fill((i + kFillAhead) % kStages, i >= kWrap ? round : round ^ 1);
           __syncwarp();
           wait_parity(&stages.barriers->full[i], round);
