@@ -10,8 +10,10 @@ namespace bitnet::kernels {
 
 inline constexpr int64_t kI4UnitBlocks = 4, kI4BlockCols = 32, kI4BlockBytes = 256, kI4UnitBytes = 1088;
 inline constexpr int64_t kScanGroupRows = 16;
-// How far ahead of itself a scan asks for memory (kernels_benchmark, scan/*/tokens:1).
-inline constexpr int64_t kPrefetchBytes = 4096;
+// How far ahead of itself a scan asks for memory, into the second cache: into the first, what one thread of
+// Zen 4 can have under way there bounds it (kernels_benchmark, scan/*/tokens:1).
+inline constexpr int64_t kPrefetchBytes = 8192;
+inline constexpr int kSecondCache = 2;  // as __builtin_prefetch counts
 
 template <class V, class I, int kTokens>
 void scan_i4_group(const ScanI4Args& a, int64_t group, int64_t token) {
@@ -20,10 +22,10 @@ void scan_i4_group(const ScanI4Args& a, int64_t group, int64_t token) {
   BITNET_UNROLL for (int t = 0; t < kTokens; ++t) y[t] = squares[t] = V::zero();
   for (int64_t block = 0; block < a.units * kI4UnitBlocks; unit += kI4UnitBytes) {
     const auto* multipliers = reinterpret_cast<const int8_t*>(unit + kI4UnitBlocks * kI4BlockBytes);
-    __builtin_prefetch(multipliers + kPrefetchBytes);  // a hint: never a fault
+    __builtin_prefetch(multipliers + kPrefetchBytes, 0, kSecondCache);  // a hint: never a fault
     for (int64_t b = 0; b < kI4UnitBlocks; ++b, ++block) {
       BITNET_UNROLL for (int64_t i = 0; i < kI4BlockBytes; i += 64)
-          __builtin_prefetch(unit + b * kI4BlockBytes + kPrefetchBytes + i);
+          __builtin_prefetch(unit + b * kI4BlockBytes + kPrefetchBytes + i, 0, kSecondCache);
       const typename I::I4Block codes = I::load_i4(unit + b * kI4BlockBytes);
       const V m = V::from_i8(multipliers + b * kScanGroupRows), square = V::mul(m, m);
       BITNET_UNROLL for (int t = 0; t < kTokens; ++t) {
