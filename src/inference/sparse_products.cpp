@@ -12,9 +12,9 @@ namespace {
 
 constexpr int64_t kListSlack = 16;     // list kernels write whole vectors
 constexpr int64_t kListedTokens = 64;  // lists of so many tokens of a batch are held at once
-// Rows that all tokens of a batch go through before the next rows' turn: 80 kB of a 2B-4T, within an L2
-// cache.
-constexpr int64_t kRowsAtOnce = 128;
+// Of rows that all tokens of a batch go through before the next rows' turn: within an L2 cache, and long
+// lists of them.
+constexpr int64_t kBytesAtOnce = 320 << 10, kLeastRowsAtOnce = 64;
 
 /// The order of a t2row row's bytes: plane s holds the s-th four of each sixteen.
 void to_planes(const int8_t* q, int64_t padded_cols, int64_t plane_stride, int8_t* planes) {
@@ -97,9 +97,10 @@ int64_t SparseProducts::gate_up(const Linear& gate, const Linear& up, Int8Rows x
 }
 
 void SparseProducts::up_each(const Linear& up, int64_t tokens, Int8Rows x, Rows gate, Rows h) {
+  const int64_t step = std::max(kBytesAtOnce / up.weight.stride(), kLeastRowsAtOnce);
   executor_.pool.for_pieces(up.weight.rows(), 16, [&](int64_t begin, int64_t end, int worker) {
-    for (int64_t first = begin; first < end; first += kRowsAtOnce) {
-      const Range rows = {first, std::min(end, first + kRowsAtOnce)};
+    for (int64_t first = begin; first < end; first += step) {
+      const Range rows = {first, std::min(end, first + step)};
       for (int64_t t = 0; t < tokens; ++t) (void)up_rows(up, t, rows, x, gate, h, worker);
     }
   });

@@ -50,6 +50,7 @@ inline __m128i sum_of_four(const RowLanes& lanes, int64_t row) {
 
 // Adds two lines of `count` rows, a multiple of 4, to their lanes, or starts them. The upper half of each
 // byte is shifted down: two fields share an accumulator, the other two one that is 4 times as much.
+template <bool kFetch>
 inline void add_lines(const TernaryRowsArgs& a, const uint8_t* const* rows, const uint8_t* const* next,
                       int64_t count, int64_t offset, RowLanes& lanes) {
   __mmask64 mask[2];
@@ -68,7 +69,7 @@ inline void add_lines(const TernaryRowsArgs& a, const uint8_t* const* rows, cons
     }
     BITNET_UNROLL for (int line = 0; line < 2; ++line) {
       BITNET_UNROLL for (int r = 0; r < 4; ++r) {
-        __builtin_prefetch(next[i + r] + offset + 64 * line, 0, 2);
+        if constexpr (kFetch) __builtin_prefetch(next[i + r] + offset + 64 * line, 0, 2);
         const __m512i codes = _mm512_maskz_loadu_epi8(mask[line], rows[i + r] + offset + 64 * line);
         const __m512i upper = _mm512_srli_epi16(codes, 4);
         add_products(sum[r][0], codes, 0, activations[line][0]);
@@ -100,19 +101,26 @@ inline void locate_rows(const TernaryRowsArgs& a, int64_t first, const uint8_t* 
     rows[i] = a.weights + a.rows[first + i < a.count ? first + i : a.count - 1] * (a.padded_cols / 4);
 }
 
+// A block of rows of the list; with kFetch, the next one's come into the second cache.
+template <bool kFetch>
+inline void block_of_rows(const TernaryRowsArgs& a, int64_t first, const uint8_t* (&rows)[kBlockRows]) {
+  const int64_t left = a.count - first, count = left < kBlockRows ? (left + 3) / 4 * 4 : kBlockRows;
+  RowLanes lanes;
+  const uint8_t* next[kBlockRows];
+  if constexpr (kFetch) locate_rows(a, first + kBlockRows, next);
+  for (int64_t offset = 0; offset < a.padded_cols / 4; offset += 128)
+    add_lines<kFetch>(a, rows, next, count, offset, lanes);
+  for (int64_t row = 0; row < count; row += 4) store_four(a, first + row, lanes, row);
+  if constexpr (kFetch) __builtin_memcpy(rows, next, sizeof next);
+}
+
 void ternary_rows(const TernaryRowsArgs& a) {
   if (a.count == 0) return;
-  RowLanes lanes;
-  const uint8_t *rows[kBlockRows], *next[kBlockRows];
+  const uint8_t* rows[kBlockRows];
   locate_rows(a, 0, rows);
-  for (int64_t first = 0; first < a.count; first += kBlockRows) {
-    const int64_t left = a.count - first, count = left < kBlockRows ? (left + 3) / 4 * 4 : kBlockRows;
-    locate_rows(a, first + kBlockRows, next);
-    for (int64_t offset = 0; offset < a.padded_cols / 4; offset += 128)
-      add_lines(a, rows, next, count, offset, lanes);
-    for (int64_t row = 0; row < count; row += 4) store_four(a, first + row, lanes, row);
-    for (int64_t i = 0; i < kBlockRows; ++i) rows[i] = next[i];
-  }
+  int64_t first = 0;
+  for (; first + kBlockRows < a.count; first += kBlockRows) block_of_rows<true>(a, first, rows);
+  block_of_rows<false>(a, first, rows);
 }
 
 // Bytes of four vectors interleaved: out[u] holds, for each lane of 16 bytes, bytes 4u..4u+3, four columns
