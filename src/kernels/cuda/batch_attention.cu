@@ -1,6 +1,7 @@
 // Decode attention of many sequences, and of any number where the GPU has no clusters: a block takes a whole
-// chunk of one key head, staged in parts. A thread has a key, and then an element of the result: the chains
-// of fma are those of decode_attention.cu. The last block of a row and key head joins the chunks, in order.
+// chunk of one key head, staged in parts, of which one comes while another is used. A thread has a key, and
+// then an element of the result: the chains of fma are those of decode_attention.cu. The last block of a row
+// and key head joins the chunks, in order.
 
 #include "kernels/cuda/copy.cuh"
 #include "kernels/cuda/decode_attention.cuh"
@@ -15,7 +16,7 @@ constexpr int kThreads = 256;
 constexpr int kMostPart = 128, kLeastPart = kWarp;
 constexpr size_t kGoodSharedBytes = 40 * 1024;  // four blocks on a multiprocessor
 
-/// Shared memory: `positions` keys, and as many values.
+/// Shared memory: two slots for `positions` keys or values.
 struct Parts {
   int positions;
   size_t bytes;
@@ -25,7 +26,7 @@ Parts parts_of(int64_t head_dim) {
   const size_t row = static_cast<size_t>(kv_head_stride(head_dim)) * sizeof(T);
   Parts parts{kMostPart, 0};
   for (;; parts.positions /= 2) {
-    parts.bytes = static_cast<size_t>(parts.positions) * (2 * row + kVectorBytes);
+    parts.bytes = 2 * static_cast<size_t>(parts.positions) * (row + kVectorBytes);
     if (parts.bytes <= kGoodSharedBytes || parts.positions == kLeastPart) return parts;
   }
 }
@@ -47,10 +48,9 @@ __device__ void stage(const Task<T>& task, const T* rows, int begin, int part, i
     const auto* source = reinterpret_cast<const std::byte*>(rows + position * task.stride);
     copy_async(staging + row * row_bytes + vector * kVectorBytes, source + vector * kVectorBytes, true);
   }
-  commit_copies();
 }
 
-/// Puts the new position's row among the staged ones.
+/// Puts the new position's row among the staged ones, if it is one of them.
 template <class T>
 __device__ void place_new(const Task<T>& task, const float* row, int begin, int part, int row_bytes,
                           std::byte* staging) {
@@ -58,6 +58,7 @@ __device__ void place_new(const Task<T>& task, const float* row, int begin, int 
   if (!task.has_new || at < 0 || at >= part) return;
   T* staged = reinterpret_cast<T*>(staging + at * row_bytes);
   for (int i = threadIdx.x; i < task.head_dim; i += kThreads) staged[i] = from_float<T>(row[i]);
+  __syncthreads();
 }
 
 /// Scores of positions [begin, begin + part), -inf where they are not seen. A thread takes a key and
@@ -212,45 +213,52 @@ __global__ void __launch_bounds__(kThreads) batch_kernel(const Args args) {
   const int chunk = static_cast<int>(blockIdx.x), part = args.part;
   const DecodeRow row = args.attention.rows[blockIdx.z];
   const Task<T> task = make_task<T, kHeads>(args.attention, row, chunk, true);
-  auto* const keys = reinterpret_cast<std::byte*>(dynamic);
-  std::byte* const values = keys + part * task.key_bytes();
   const int value_bytes = task.padded_dim() * static_cast<int>(sizeof(T));
-  if (task.length > 0) {  // what older kernels stored can travel while the one in front still runs
-    stage(task, task.keys, 0, part, task.key_bytes(), keys);
-    stage(task, task.values, 0, part, value_bytes, values);
-  }
+  // Parts of the keys and then of the values go through two slots.
+  const int parts = (max(task.length, 0) + part - 1) / part;
+  const auto slot = [&](int item) {
+    return reinterpret_cast<std::byte*>(dynamic) + item % 2 * part * task.key_bytes();
+  };
+  const auto bring = [&](int item) {
+    if (item < parts) {
+      stage(task, task.keys, item * part, part, task.key_bytes(), slot(item));
+    } else if (item < 2 * parts) {
+      stage(task, task.values, (item - parts) * part, part, value_bytes, slot(item));
+    }
+    commit_copies();
+  };
+  const auto bring_behind = [&](int item) {
+    if (item + 2 < 2 * parts) __syncthreads();  // the item has been read
+    bring(item + 2);
+  };
+  bring(0);  // what older kernels stored can travel while the one in front still runs
+  bring(1);
   let_next_start();
   wait_for_previous();
   if (task.length <= 0) return;
   rotate_new(args.attention, task, s);
-  for (int begin = 0; begin < task.length; begin += part) {
-    if (begin > 0) {
-      __syncthreads();  // the part before has been read
-      stage(task, task.keys, begin, part, task.key_bytes(), keys);
-    }
-    wait_copies<0>();
+  for (int item = 0; item < parts; ++item) {
+    wait_copies<1>();
     __syncthreads();  // also behind rotate_new
-    place_new(task, s.new_k, begin, part, task.key_bytes(), keys);
-    __syncthreads();
+    const int begin = item * part;
+    place_new(task, s.new_k, begin, part, task.key_bytes(), slot(item));
     if (kHeads % 2 == 0 && kHeads > kThreads / part) {
-      score_part<kHeads % 2 == 0 ? 2 : 1>(args.attention, task, begin, part, keys, s);
+      score_part<kHeads % 2 == 0 ? 2 : 1>(args.attention, task, begin, part, slot(item), s);
     } else {
-      score_part<1>(args.attention, task, begin, part, keys, s);
+      score_part<1>(args.attention, task, begin, part, slot(item), s);
     }
+    bring_behind(item);
   }
   __syncthreads();
   softmax(s, task.length);
   float2 sums[kPairs<kHeads>] = {};
-  for (int begin = 0; begin < task.length; begin += part) {
-    if (begin > 0) {
-      __syncthreads();
-      stage(task, task.values, begin, part, value_bytes, values);
-      wait_copies<0>();
-    }
-    __syncthreads();
-    place_new(task, s.new_v, begin, part, value_bytes, values);
-    __syncthreads();
-    add_part(task, begin, part, values, s, sums);
+  for (int item = parts; item < 2 * parts; ++item) {
+    wait_copies<1>();
+    __syncthreads();  // also behind softmax
+    const int begin = (item - parts) * part;
+    place_new(task, s.new_v, begin, part, value_bytes, slot(item));
+    add_part(task, begin, part, slot(item), s, sums);
+    bring_behind(item);
   }
   finish(args.attention, task, row.row, chunk, s, sums);
 }

@@ -19,8 +19,8 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kScanTokens = 16;                              // of one scan by mma.sync
 constexpr int kSelectThreads = 1024, kMostSelectBlocks = 8;  // blocks: of a token
-constexpr int kRescoreThreads = 128, kRescoreBlocks = 16;    // blocks: at least, of a token
-constexpr int kRescoreRows = kRescoreThreads / kWarp;        // at once
+constexpr int kRescoreThreads = 256, kRescoreBlocks = 16;    // blocks: at least, of a token
+constexpr int kRescoreRows = 4;                              // at once
 
 HeadParts carve(const HeadTopArgs& args) {
   auto* bytes = static_cast<std::byte*>(args.scratch);
