@@ -2,8 +2,12 @@
 
 #include "bitnet/core/error.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
+#include <mutex>
+#include <shared_mutex>
 #include <utility>
 
 #include <fcntl.h>
@@ -13,6 +17,51 @@
 #include <unistd.h>
 
 namespace bitnet {
+namespace {
+
+/// What is mapped where, for read(), which knows addresses only.
+class Mappings {
+ public:
+  struct Place {
+    int fd = -1;
+    off_t offset = 0;
+  };
+  void add(const std::byte* data, size_t size, int fd) {
+    const std::unique_lock lock(mutex_);
+    files_[data] = {size, fd};
+  }
+  void remove(const std::byte* data) {
+    const std::unique_lock lock(mutex_);
+    const auto file = files_.find(data);
+    ::close(file->second.fd);
+    files_.erase(file);
+  }
+  /// Without a file if no mapping holds all of the part.
+  [[nodiscard]] Place find(std::span<const std::byte> part) const {
+    const std::shared_lock lock(mutex_);
+    auto next = files_.upper_bound(part.data());
+    if (next == files_.begin()) return {};
+    const auto& [data, file] = *--next;
+    const auto offset = static_cast<size_t>(part.data() - data);
+    if (offset > file.size || part.size() > file.size - offset) return {};
+    return {file.fd, static_cast<off_t>(offset)};
+  }
+
+ private:
+  struct File {
+    size_t size;
+    int fd;
+  };
+  mutable std::shared_mutex mutex_;
+  std::map<const std::byte*, File> files_;
+};
+
+Mappings& mappings() {
+  static auto* const all = new Mappings;  // outlives every MappedFile
+  return *all;
+}
+
+}  // namespace
 
 MappedFile MappedFile::open(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -38,8 +87,10 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
       throw Error(ErrorCode::kIo, fmt::format("cannot map {}: {}", path.string(), std::strerror(reason)));
     }
     file.data_ = static_cast<const std::byte*>(address);
+    mappings().add(file.data_, file.size_, fd);
+  } else {
+    ::close(fd);
   }
-  ::close(fd);
   return file;
 }
 
@@ -55,7 +106,9 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  mappings().remove(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 void MappedFile::drop_resident(std::span<const std::byte> part) {
@@ -64,6 +117,24 @@ void MappedFile::drop_resident(std::span<const std::byte> part) {
   const auto begin = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
   const auto end = reinterpret_cast<uintptr_t>(part.data() + part.size()) / page * page;
   if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
+void MappedFile::read(std::span<const std::byte> part, std::byte* out) {
+  const Mappings::Place place = mappings().find(part);
+  if (place.fd < 0) {
+    std::copy(part.begin(), part.end(), out);
+    return;
+  }
+  for (size_t done = 0; done < part.size();) {
+    const ssize_t count =
+        ::pread(place.fd, out + done, part.size() - done, place.offset + static_cast<off_t>(done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      throw Error(ErrorCode::kIo, fmt::format("cannot read {} bytes of a mapped file: {}", part.size() - done,
+                                              count < 0 ? std::strerror(errno) : "it has become shorter"));
+    }
+    done += static_cast<size_t>(count);
+  }
 }
 
 }  // namespace bitnet

@@ -1,8 +1,10 @@
 #include "inference/forward.h"
 
+#include "bitnet/core/mapped_file.h"
 #include "bitnet/quant/block_formats.h"
 
 #include <array>
+#include <vector>
 
 namespace bitnet {
 
@@ -42,7 +44,10 @@ void Forward::run(std::span<const BatchRow> rows) {
 void Forward::begin(const BatchRow& row, int64_t t) {
   const auto cols = static_cast<size_t>(config_.hidden_size);
   const int64_t half = config_.head_dim / 2;
-  dequantize_row(model_.embedding.dtype, model_.embedding.row(row.id), std::span(x_rows().row(t), cols));
+  // From the file: its mapping would become resident row by row.
+  std::vector<std::byte> bytes(static_cast<size_t>(model_.embedding.row_bytes));
+  MappedFile::read(model_.embedding.row(row.id), bytes.data());
+  dequantize_row(model_.embedding.dtype, bytes, std::span(x_rows().row(t), cols));
   rope_angles(model_.inv_freq, static_cast<float>(row.position), cos_.as<float>() + t * half,
               sin_.as<float>() + t * half);
 }

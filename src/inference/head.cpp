@@ -12,10 +12,8 @@ namespace {
 // Rows whose bounds are computed before they are looked at: a multiple of 16.
 constexpr int64_t kScanRows = 512;
 constexpr int64_t kAhead = 4;
-constexpr int64_t kLikeliest = 4;  // times k
-// Reading a page of a mapped file makes resident what the system has at hand around it: about 250 KB for a
-// row of a head in the page cache of Linux 6.18.
-constexpr int64_t kWindowBytes = 256 * 1024;
+constexpr int64_t kLikeliest = 4;       // times k
+constexpr int64_t kMostNeighbours = 8;  // rows that are read from the file together
 
 const RoundedHead* rounded(const Model::Impl& model) {
   const HostWeights& host = model.host();
@@ -90,7 +88,6 @@ void Head::top(Rows x, std::span<const int64_t> tokens, std::span<const TopQuery
         for (int64_t t = begin; t < end; ++t) rescore_token(t);
       });
     }
-    for (const std::vector<Candidate>& candidates : out.first(tokens.size())) limit_resident(candidates);
     found = std::ranges::find(exact, char{false}) == exact.end();
   }
   if (found) return;
@@ -189,25 +186,32 @@ bool Head::rescore(int64_t token, int64_t k, std::vector<Candidate>& out) {
   out.resize(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) out[i] = {rows[i], 0};
   executor_.pool.for_range(std::ssize(out), 1, [&](int64_t begin, int64_t end) {
+    std::vector<std::byte> bytes(static_cast<size_t>(kMostNeighbours * model_.head.row_bytes));
     for (int64_t first = begin; first < end;) {
       // Neighbouring rows in one call.
       int64_t last = first + 1;
       while (last < end && out[static_cast<size_t>(last)].id == out[static_cast<size_t>(last) - 1].id + 1 &&
-             last - first < kScanRows)
+             last - first < kMostNeighbours)
         ++last;
       compute_rows(token,
-                   std::span(out).subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)));
+                   std::span(out).subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)),
+                   bytes);
       first = last;
     }
   });
   return std::all_of(out.begin(), out.end(), [](const Candidate& c) { return std::isfinite(c.logit); });
 }
 
-void Head::compute_rows(int64_t token, std::span<Candidate> run) {
+/// From the file, not from its mapping: a copy of the head stands beside it, and both together must not
+/// become resident; and a page mapped for each row costs more than reading it.
+void Head::compute_rows(int64_t token, std::span<Candidate> run, std::span<std::byte> bytes) {
   const DenseMatrix& head = model_.head;
-  float y[kScanRows];
+  const auto size = run.size() * static_cast<size_t>(head.row_bytes);
+  MappedFile::read(head.bytes.subspan(static_cast<size_t>(run.front().id * head.row_bytes), size),
+                   bytes.data());
+  float y[kMostNeighbours];
   executor_.table.dense_matmul({.dtype = head.dtype,
-                                .weights = reinterpret_cast<const uint8_t*>(head.row(run.front().id).data()),
+                                .weights = reinterpret_cast<const uint8_t*>(bytes.data()),
                                 .row_bytes = head.row_bytes,
                                 .cols = head.cols,
                                 .first_row = 0,
@@ -216,31 +220,8 @@ void Head::compute_rows(int64_t token, std::span<Candidate> run) {
                                 .x = normed_rows_.row(token),
                                 .x_stride = normed_rows_.stride,
                                 .y = y,
-                                .y_stride = kScanRows});
+                                .y_stride = kMostNeighbours});
   for (size_t i = 0; i < run.size(); ++i) run[i].logit = y[i];
-}
-
-/// A copy of the head stands beside the file's, of which rows here and there are read: gives the file's pages
-/// back before both together take more memory than the file's alone would, or a little more.
-void Head::limit_resident(std::span<const Candidate> computed) {
-  const int64_t copy_bytes = model_.host().head_copy_bytes();
-  if (copy_bytes == 0) return;
-  const DenseMatrix& head = model_.head;
-  const auto bytes = static_cast<int64_t>(head.bytes.size());
-  touched_.resize(static_cast<size_t>(bytes / kWindowBytes + 2));
-  // Windows are multiples of their size in memory.
-  const auto begin = static_cast<int64_t>(reinterpret_cast<uintptr_t>(head.bytes.data()) % kWindowBytes);
-  for (const Candidate& candidate : computed) {
-    for (const int64_t end : {int64_t{0}, head.row_bytes - 1}) {
-      const auto window = static_cast<size_t>((begin + candidate.id * head.row_bytes + end) / kWindowBytes);
-      resident_ += touched_[window] ? 0 : kWindowBytes;
-      touched_[window] = true;
-    }
-  }
-  if (resident_ <= std::max(bytes - copy_bytes, bytes / 32)) return;
-  MappedFile::drop_resident(head.bytes);
-  touched_.assign(touched_.size(), false);
-  resident_ = 0;
 }
 
 }  // namespace bitnet

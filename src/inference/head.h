@@ -43,8 +43,7 @@ class Head {
   void refine(int64_t token, std::span<TopRows::Interval> rows);
   [[nodiscard]] std::vector<TopRows::Interval> narrowed(int64_t token, int64_t k);
   [[nodiscard]] bool rescore(int64_t token, int64_t k, std::vector<Candidate>& out);
-  void compute_rows(int64_t token, std::span<Candidate> run);
-  void limit_resident(std::span<const Candidate> computed);
+  void compute_rows(int64_t token, std::span<Candidate> run, std::span<std::byte> bytes);
 
   const Model::Impl& model_;
   Executor executor_;
@@ -55,8 +54,6 @@ class Head {
   std::vector<Worker> workers_;
   std::vector<std::vector<int32_t>> always_;  ///< of each query, sorted
   std::vector<float> all_;
-  std::vector<bool> touched_;  ///< windows of the file's head that compute_rows() has made resident
-  int64_t resident_ = 0;       ///< bytes of them
 };
 
 }  // namespace bitnet

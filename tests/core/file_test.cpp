@@ -3,9 +3,12 @@
 #include "bitnet/core/mapped_file.h"
 #include "temporary_folder.h"
 
+#include <algorithm>
 #include <fstream>
+#include <span>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -35,6 +38,31 @@ TEST(MappedFile, ShowsTheBytesAndSurvivesDroppingThem) {
   ASSERT_EQ(moved.bytes().size(), text.size());
   MappedFile::drop_resident(moved.bytes());
   EXPECT_EQ(static_cast<char>(moved.bytes()[70000]), 'y');
+}
+
+TEST(MappedFile, ReadsAPartAsItIsMapped) {
+  const testing::TemporaryFolder folder;
+  std::string text(100'000, '\0');
+  for (size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * i >> 3);
+  std::ofstream(folder / "a", std::ios::binary) << text;
+  std::ofstream(folder / "b") << "other";
+  MappedFile first = MappedFile::open(folder / "a");
+  const MappedFile other = MappedFile::open(folder / "b"), file = std::move(first);
+  const auto read = [](std::span<const std::byte> part) {
+    std::vector<std::byte> out(part.size());
+    MappedFile::read(part, out.data());
+    return std::equal(out.begin(), out.end(), part.begin(), part.end());
+  };
+  EXPECT_TRUE(read(file.bytes()));
+  EXPECT_TRUE(read(file.bytes().subspan(4095, 70'000)));
+  EXPECT_TRUE(read(file.bytes().last(1)));
+  EXPECT_TRUE(read(file.bytes().last(0)));
+  EXPECT_TRUE(read(other.bytes()));
+  EXPECT_TRUE(read(std::as_bytes(std::span(text)))) << "memory of no file";
+  std::filesystem::resize_file(folder / "a", 5000);
+  EXPECT_TRUE(read(file.bytes().first(5000)));
+  std::vector<std::byte> out(2);
+  EXPECT_THROW(MappedFile::read(file.bytes().subspan(4999, 2), out.data()), Error);
 }
 
 TEST(MappedFile, AnEmptyFileIsEmptyAndMissingOnesAndFoldersAreErrors) {

@@ -6,7 +6,7 @@
 
 namespace bitnet {
 
-/// A whole file mapped read-only. Move-only. Throws kNotFound or kIo.
+/// A whole file mapped read-only, and held open. Move-only. Throws kNotFound or kIo.
 /// The file must not be truncated while mapped (the system would deliver SIGBUS); open() takes no lock.
 class MappedFile {
  public:
@@ -22,6 +22,9 @@ class MappedFile {
   /// Tells the system that this part (a subspan of bytes()) will not be read again soon, so that its pages no
   /// longer count as resident. Reading it again is correct, only slower.
   static void drop_resident(std::span<const std::byte> part);
+  /// Copies a part (of bytes() of any open MappedFile) to `out` by reading the file: its pages do not become
+  /// resident, and no page is mapped for a few bytes of it. Other memory is copied. Throws kIo.
+  static void read(std::span<const std::byte> part, std::byte* out);
 
  private:
   std::filesystem::path path_;
