@@ -66,8 +66,8 @@ void Forward::attention_block(size_t index, std::span<const BatchRow> rows, cons
 }
 
 void Forward::rotate_and_store(int64_t layer, std::span<const BatchRow> rows) {
-  // Keys of 16 positions share lines of memory.
-  constexpr int64_t kLeastTokens = 16;
+  // Keys of 16 positions of a sequence share lines of memory.
+  const int64_t least = rows.front().cache == rows.back().cache ? 16 : 1;
   const int64_t q_size = config_.q_size(), kv_size = config_.kv_size(), half = config_.head_dim / 2;
   const auto rotate_token = [&](int64_t t) {
     const auto rotate = [&](float* x, int64_t heads) {
@@ -84,7 +84,7 @@ void Forward::rotate_and_store(int64_t layer, std::span<const BatchRow> rows) {
     const BatchRow& row = rows[static_cast<size_t>(t)];
     row.cache->store(executor_.table, layer, row.position, k, v_.as<float>() + t * kv_size);
   };
-  executor_.for_tokens(std::ssize(rows), rotate_token, kLeastTokens);
+  executor_.for_tokens(std::ssize(rows), rotate_token, least);
 }
 
 }  // namespace bitnet

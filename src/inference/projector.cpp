@@ -9,6 +9,9 @@ namespace {
 
 // Of 16 rows: 110 kB of a 2B-4T's widest, beside the activations in an L2 cache.
 constexpr int64_t kGroupsAtOnce = 4;
+// What a thread takes in the end has at least so many tokens, of which one unpacking of the weights serves
+// all.
+constexpr int64_t kLeastPartTokens = 64, kMostParts = 4;
 
 int64_t widest_input(const ModelConfig& config) {
   return std::max({config.hidden_size, config.intermediate_size, config.q_size()});
@@ -100,18 +103,21 @@ void Projector::quantize(int64_t tokens, int64_t cols, Rows x, std::span<const f
 }
 
 void Projector::multiply(std::span<const Job> jobs, int64_t tokens) {
-  const auto groups_of = [](const Job& job) {
-    return (job.linear->weight.rows() + PackedTernary::kGroupRows - 1) / PackedTernary::kGroupRows;
+  // The row groups of all jobs in a row: one fork for all of them. Kernels like them in pairs. The last pairs
+  // are shared by several threads, each with some of the tokens, so that no thread waits long for another.
+  const int64_t parts = std::clamp<int64_t>(tokens / kLeastPartTokens, 1, kMostParts);
+  const auto units_of = [&](const Job& job) {
+    constexpr int64_t kPairRows = 2 * PackedTernary::kGroupRows;
+    return (job.linear->weight.rows() + kPairRows - 1) / kPairRows * parts;
   };
-  int64_t groups = 0;
-  for (const Job& job : jobs) groups += groups_of(job);
-  // The row groups of all jobs in a row: one fork for all of them. Kernels like them in pairs.
-  executor_.pool.for_pieces(groups, 2, [&](int64_t begin, int64_t end, int worker) {
+  int64_t units = 0;
+  for (const Job& job : jobs) units += units_of(job);
+  executor_.pool.for_pieces(units, 1, [&](int64_t begin, int64_t end, int worker) {
     int64_t base = 0;
     for (const Job& job : jobs) {
-      const int64_t first = std::max<int64_t>(begin - base, 0), last = std::min(end - base, groups_of(job));
-      base += groups_of(job);
-      if (first < last) multiply_groups(job, tokens, first, last, worker);
+      const Range range = {std::max<int64_t>(begin - base, 0), std::min(end - base, units_of(job))};
+      base += units_of(job);
+      if (range.first < range.last) multiply_units(job, tokens, parts, range, worker);
     }
   });
 }
@@ -119,40 +125,58 @@ void Projector::multiply(std::span<const Job> jobs, int64_t tokens) {
 void Projector::multiply(const Job& job, int64_t tokens, const RowsStep& then) {
   const int64_t rows = job.linear->weight.rows(), groups = job.linear->weight.groups();
   executor_.pool.for_pieces(groups, 2, [&](int64_t begin, int64_t end, int worker) {
-    multiply_groups(job, tokens, begin, end, worker);
+    multiply_groups(job, {0, tokens}, {begin, end}, worker);
     then(begin * PackedTernary::kGroupRows, std::min(end * PackedTernary::kGroupRows, rows), worker);
   });
 }
 
-void Projector::multiply_groups(const Job& job, int64_t tokens, int64_t first, int64_t last, int worker) {
+void Projector::multiply_units(const Job& job, int64_t tokens, int64_t parts, Range units, int worker) {
+  const int64_t groups =
+      (job.linear->weight.rows() + PackedTernary::kGroupRows - 1) / PackedTernary::kGroupRows;
+  const auto token = [&](int64_t part) { return part == parts ? tokens : tokens * part / parts / 32 * 32; };
+  while (units.first < units.last) {
+    const int64_t pair = units.first / parts, part = units.first % parts, left = units.last - units.first;
+    // Whole pairs together, or parts of one.
+    const bool whole = part == 0 && left >= parts;
+    const int64_t last_part = whole ? parts : std::min(parts, part + left);
+    const int64_t last_pair = whole ? pair + left / parts : pair + 1;
+    multiply_groups(job, {token(part), token(last_part)}, {2 * pair, std::min(2 * last_pair, groups)},
+                    worker);
+    units.first += (last_pair - pair) * (last_part - part);
+  }
+}
+
+void Projector::multiply_groups(const Job& job, Range tokens, Range groups, int worker) {
   const PackedTernary& w = job.linear->weight;
   const kernels::KernelTable& table = executor_.table;
+  const int64_t count = tokens.last - tokens.first;
+  float* const y = job.y.row(tokens.first);
   kernels::TernaryMatmulArgs args = {.weights = job.blocks != nullptr ? job.blocks : w.data(),
                                      .row_scale = w.row_scales(),
                                      .rows = w.rows(),
                                      .padded_cols = w.padded_cols(),
-                                     .first_group = first,
-                                     .last_group = last,
-                                     .tokens = tokens,
-                                     .q = q8_.as<int8_t>(),
+                                     .first_group = groups.first,
+                                     .last_group = groups.last,
+                                     .tokens = count,
+                                     .q = q8_.as<int8_t>() + tokens.first * q8_stride_,
                                      .q_stride = q8_stride_,
-                                     .scale = q8_scale_.as<float>(),
-                                     .sum = q8_sum_.as<int32_t>(),
-                                     .y = job.y.data,
+                                     .scale = q8_scale_.as<float>() + tokens.first,
+                                     .sum = q8_sum_.as<int32_t>() + tokens.first,
+                                     .y = y,
                                      .y_stride = job.y.stride};
   if (w.layout() != TernaryLayout::kTight) return table.ternary_matmul(args);
-  if (tokens <= table.tight_tokens) return table.ternary_tight(args);
+  if (count <= table.tight_tokens) return table.ternary_tight(args);
   // Some groups at a time as t2x16, in a buffer that stays in a cache.
   auto* const blocks = blocks_.as<uint8_t>() + worker * blocks_stride_;
   args.weights = blocks;
   args.first_group = 0;
-  for (; first < last; first += kGroupsAtOnce) {
-    const int64_t end = std::min(first + kGroupsAtOnce, last), row = first * PackedTernary::kGroupRows;
+  for (int64_t first = groups.first; first < groups.last; first += kGroupsAtOnce) {
+    const int64_t end = std::min(first + kGroupsAtOnce, groups.last), row = first * PackedTernary::kGroupRows;
     to_blocks(w, first, end, blocks);
     args.last_group = end - first;
     args.rows = w.rows() - row;
     args.row_scale = w.row_scales() + row;
-    args.y = job.y.data + row;
+    args.y = y + row;
     table.ternary_matmul(args);
   }
 }

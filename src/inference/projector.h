@@ -58,8 +58,13 @@ class Projector {
   void quantize(int64_t tokens, int64_t cols, Rows x, std::span<const float> norm_weight, float eps,
                 const RowStep& first = {});
   void for_rows(int64_t tokens, const RowStep& first, auto&& body) const;
-  /// The products of groups [first, last) of a job.
-  void multiply_groups(const Job& job, int64_t tokens, int64_t first, int64_t last, int worker);
+  struct Range {
+    int64_t first, last;
+  };
+  /// Units [first, last) of a job: pairs of its row groups, each in `parts` parts of the tokens.
+  void multiply_units(const Job& job, int64_t tokens, int64_t parts, Range units, int worker);
+  /// The products of some tokens with some groups of a job.
+  void multiply_groups(const Job& job, Range tokens, Range groups, int worker);
   void to_blocks(const PackedTernary& w, int64_t first, int64_t last, uint8_t* blocks) const;
 
   const ModelConfig& config_;

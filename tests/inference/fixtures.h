@@ -4,10 +4,13 @@
 #include "bitnet/inference/session.h"
 #include "bitnet/io/safetensors.h"
 #include "bitnet/kernels/cpu.h"
+#include "inference/model_impl.h"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -50,6 +53,24 @@ inline std::vector<std::string> isas() {
   std::vector<std::string> names;
   for (const std::string_view name : available_isas()) names.emplace_back(name);
   return names;
+}
+
+/// A layer of random trits, every row of which has the same scale.
+inline Linear random_linear(int64_t rows, int64_t cols, TernaryLayout layout, float scale) {
+  std::mt19937 random(3);
+  std::vector<int8_t> trits(static_cast<size_t>(rows * cols));
+  for (int8_t& trit : trits) trit = static_cast<int8_t>(static_cast<int>(random() % 3) - 1);
+  Linear linear;
+  linear.weight = PackedTernary(rows, cols, layout);
+  linear.max_row_scale = scale;
+  const int64_t step = linear.weight.group_rows();
+  for (int64_t g = 0; g < linear.weight.groups(); ++g) {
+    const auto count = static_cast<size_t>(std::min(step, rows - g * step));
+    linear.weight.set_group(
+        g, std::span(trits).subspan(static_cast<size_t>(g * step * cols), count * static_cast<size_t>(cols)),
+        std::vector<float>(count, scale));
+  }
+  return linear;
 }
 
 }  // namespace bitnet::testing

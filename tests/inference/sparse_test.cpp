@@ -30,22 +30,7 @@ ModelConfig small_config() {
   return config;
 }
 
-Linear random_linear(int64_t rows, int64_t cols, TernaryLayout layout, float scale) {
-  std::mt19937 random(3);
-  std::vector<int8_t> trits(static_cast<size_t>(rows * cols));
-  for (int8_t& trit : trits) trit = static_cast<int8_t>(static_cast<int>(random() % 3) - 1);
-  Linear linear;
-  linear.weight = PackedTernary(rows, cols, layout);
-  linear.max_row_scale = scale;
-  const int64_t step = linear.weight.group_rows();
-  for (int64_t g = 0; g < linear.weight.groups(); ++g) {
-    const auto count = static_cast<size_t>(std::min(step, rows - g * step));
-    linear.weight.set_group(
-        g, std::span(trits).subspan(static_cast<size_t>(g * step * cols), count * static_cast<size_t>(cols)),
-        std::vector<float>(count, scale));
-  }
-  return linear;
-}
+using testing::random_linear;
 
 struct Case {
   int64_t tokens;

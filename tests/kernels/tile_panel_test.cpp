@@ -1,7 +1,6 @@
-// The blocking of the AMX kernel on every machine, over tiles emulated in plain loops.
+// The blocking of the AMX kernels on every machine, over tiles emulated in plain loops.
 
-#include "kernels/cpu/amx/tile_panel.h"
-
+#include "kernels/cpu/amx/tile_stream.h"
 #include "ternary_problem.h"
 
 namespace bitnet::kernels {
@@ -80,11 +79,21 @@ struct EmulatedTiles {
   }
 };
 
-KernelTable emulated_table() {
+/// Panels for any number of tokens.
+KernelTable panel_table() {
   KernelTable table = {};
-  table.name = "amx, emulated";
+  table.name = "amx panels, emulated";
   table.ternary_matmul = panel_matmul<amx::TilePanel<EmulatedTiles>>;
   table.ternary_tight = panel_matmul<amx::TilePanel<EmulatedTiles>, true>;
+  return table;
+}
+
+/// Streams for few tokens.
+KernelTable emulated_table() {
+  KernelTable table = panel_table();
+  table.name = "amx, emulated";
+  table.ternary_matmul = amx::tile_matmul<EmulatedTiles, false>;
+  table.ternary_tight = amx::tile_matmul<EmulatedTiles, true>;
   return table;
 }
 
@@ -95,7 +104,9 @@ INSTANTIATE_TEST_SUITE_P(Layouts, TilePanel, testing::Values(TernaryLayout::kBlo
 TEST_P(TilePanel, IsExactForEveryTailOfColumnsAndTokens) {
   for (int64_t cols = 1; cols <= 160; cols += 5) {
     for (const int64_t tokens : {1, 2, 15, 16, 17, 31, 32, 33, 50, 64}) {
-      random_ternary_problem(16 + cols % 40, cols, tokens, GetParam()).check(emulated_table());
+      const TernaryProblem problem = random_ternary_problem(16 + cols % 40, cols, tokens, GetParam());
+      problem.check(panel_table());
+      problem.check(emulated_table());
       if (HasFatalFailure()) return;
     }
   }
@@ -105,6 +116,9 @@ TEST_P(TilePanel, IsExactForEveryTailOfColumnsAndTokens) {
 /// Partial sums pass from slice to slice, and batches of tokens meet without gap or overlap.
 TEST_P(TilePanel, IsExactAcrossSlicesAndBatches) {
   random_ternary_problem(33, 3000, 35, GetParam()).check(emulated_table());
+  for (const int64_t cols : {192, 256, 288, 384, 496, 576, 1040, 3000})
+    for (const int64_t tokens : {7, 29})
+      random_ternary_problem(50, cols, tokens, GetParam()).check(emulated_table());
   random_ternary_problem(3, 13824, 130, GetParam()).check(emulated_table());
   random_ternary_problem(3, 4112, 128, GetParam()).check(emulated_table());
   random_ternary_problem(3, 64, 1100, GetParam()).check(emulated_table());
@@ -113,16 +127,20 @@ TEST_P(TilePanel, IsExactAcrossSlicesAndBatches) {
 TEST_P(TilePanel, WritesOnlyTheRowsOfItsGroups) {
   const TernaryProblem problem = random_ternary_problem(70, 80, 18, GetParam());
   for (int64_t first = 0; first < 5; ++first) {
-    for (int64_t last = first; last <= 5; ++last) problem.check(emulated_table(), first, last);
+    for (int64_t last = first; last <= 5; ++last) {
+      problem.check(panel_table(), first, last);
+      problem.check(emulated_table(), first, last);
+    }
   }
 }
 
 TEST_P(TilePanel, IsExactUpToTheBoundOnColumns) {
   for (const int value : {127, -128}) {
-    TernaryProblem(
+    const TernaryProblem problem(
         1, (int64_t{1} << 18) - 16, 2, [](int64_t, int64_t) { return 1; },
-        [value](int64_t, int64_t) { return value; }, GetParam())
-        .check(emulated_table());
+        [value](int64_t, int64_t) { return value; }, GetParam());
+    problem.check(panel_table());
+    problem.check(emulated_table());
   }
 }
 

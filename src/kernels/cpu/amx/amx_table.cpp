@@ -1,7 +1,7 @@
 // AMX int8 beside AVX-512 VNNI: the float and the sparse kernels and the products with few tokens are those
 // of avx512vnni_table.cpp, compiled again here because a unit shares no code with another.
 
-#include "kernels/cpu/amx/tile_panel.h"
+#include "kernels/cpu/amx/tile_stream.h"
 #include "kernels/cpu/amx/tiles.h"
 #include "kernels/cpu/avx512vnni/f32x16.h"
 #include "kernels/cpu/avx512vnni/scan.h"
@@ -16,20 +16,20 @@ namespace bitnet::kernels::amx {
 namespace {
 
 // Below, unpacking for the tiles costs more than they save (kernels_benchmark, ternary/*/tokens:*/amx).
-constexpr int64_t kLeastTokens = 17;
+constexpr int64_t kLeastTokens = 4;
 
 void ternary_matmul(const TernaryMatmulArgs& a) {
   if (a.tokens < kLeastTokens)
     avx512vnni::ternary_matmul(a);
   else
-    panel_matmul<TilePanel<AmxTiles>>(a);
+    tile_matmul<AmxTiles, false>(a);
 }
 
 void ternary_tight(const TernaryMatmulArgs& a) {
   if (a.tokens < kLeastTokens)
     avx512vnni::ternary_tight(a);
   else
-    panel_matmul<TilePanel<AmxTiles>, true>(a);
+    tile_matmul<AmxTiles, true>(a);
 }
 
 }  // namespace

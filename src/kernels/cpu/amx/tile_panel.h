@@ -13,6 +13,7 @@
 //   store_rows              see panel_matmul.h
 
 #include "kernels/cpu/panel_matmul.h"
+#include "kernels/cpu/unroll.h"
 
 #include <cstdint>
 
@@ -84,21 +85,42 @@ struct TilePanel : Tiles {
   template <int kTokenTiles, int kGroups>
   static void add_products(const int8_t* q, int64_t q_stride, const uint8_t* codes, int64_t group_bytes,
                            int64_t tiles) {
-    for (int64_t k = 0; k < tiles; ++k, q += kTileCols, codes += kTileBytes) {
-      Tiles::template load<codes_tile(0)>(codes, kTileCols);
-      Tiles::template load<tokens_tile(0)>(q, q_stride);
-      Tiles::template multiply<sums_tile(0, 0), tokens_tile(0), codes_tile(0)>();
-      if constexpr (kGroups == 2) {
-        Tiles::template load<codes_tile(1)>(codes + group_bytes, kTileCols);
-        Tiles::template multiply<sums_tile(0, 1), tokens_tile(0), codes_tile(1)>();
-      }
-      if constexpr (kTokenTiles == 2) {
-        Tiles::template load<tokens_tile(1)>(q + kTileTokens * q_stride, q_stride);
-        Tiles::template multiply<sums_tile(1, 0), tokens_tile(1), codes_tile(0)>();
-        if constexpr (kGroups == 2)
-          Tiles::template multiply<sums_tile(1, 1), tokens_tile(1), codes_tile(1)>();
-      }
+    if (tiles == 0) return;
+    Tiles::template load<tokens_tile(0)>(q, q_stride);
+    Tiles::template load<codes_tile(0)>(codes, kTileCols);
+    if constexpr (kGroups == 2) Tiles::template load<codes_tile(1)>(codes + group_bytes, kTileCols);
+    if constexpr (kTokenTiles == 2)
+      Tiles::template load<tokens_tile(1)>(q + kTileTokens * q_stride, q_stride);
+    for (; tiles > 1; --tiles) {
+      q += kTileCols;
+      codes += kTileBytes;
+      add_tile<kTokenTiles, kGroups, true>(q, q_stride, codes, group_bytes);
     }
+    add_tile<kTokenTiles, kGroups, false>(q, q_stride, codes, group_bytes);
+  }
+
+  // The products of the loaded operands. Each tile takes its next operand as soon as nothing else waits for
+  // the one that it holds, and the lines of the operand behind that are asked for. A processor that shares
+  // its core has next to no tiles beside the named ones, so that what it can load ahead, and from where,
+  // decides (docs/BENCHMARKS.md, "Processors of unequal speed").
+  template <int kTokenTiles, int kGroups, bool kMore>
+  static void add_tile(const int8_t* q, int64_t q_stride, const uint8_t* codes, int64_t group_bytes) {
+    Tiles::template multiply<sums_tile(0, 0), tokens_tile(0), codes_tile(0)>();
+    if constexpr (kGroups == 2) Tiles::template multiply<sums_tile(0, 1), tokens_tile(0), codes_tile(1)>();
+    if constexpr (kMore) load_tokens<0>(q, q_stride);
+    if constexpr (kTokenTiles == 2)
+      Tiles::template multiply<sums_tile(1, 0), tokens_tile(1), codes_tile(0)>();
+    if constexpr (kMore) Tiles::template load<codes_tile(0)>(codes, kTileCols);
+    if constexpr (kTokenTiles == 2 && kGroups == 2)
+      Tiles::template multiply<sums_tile(1, 1), tokens_tile(1), codes_tile(1)>();
+    if constexpr (kMore && kGroups == 2) Tiles::template load<codes_tile(1)>(codes + group_bytes, kTileCols);
+    if constexpr (kMore && kTokenTiles == 2) load_tokens<1>(q + kTileTokens * q_stride, q_stride);
+  }
+  template <int i>
+  static void load_tokens(const int8_t* q, int64_t q_stride) {
+    Tiles::template load<tokens_tile(i)>(q, q_stride);
+    BITNET_UNROLL for (int t = 0; t < kTileTokens; ++t)
+        __builtin_prefetch(q + kTileCols + t * q_stride);  // a hint: never a fault
   }
 
   template <int kTokenTiles, int kGroups>
