@@ -26,7 +26,6 @@ StepArgs step_args(const ModelConfig& config, const CudaModel& model, const Scra
   args.layer_count = config.num_layers;
   args.heads = heads_of(config);
   args.kv_type = kv_type;
-  args.layer_stride = context * kv_row(config);
   args.context = context;
   args.cos = scratch.cos.as<float>();
   args.sin = scratch.sin.as<float>();
@@ -43,7 +42,7 @@ CudaStep::CudaStep(const ModelConfig& config, const CudaModel& model, const Scra
                    int64_t context)
     : model_(model),
       args_(step_args(config, model, scratch, kv_type, context)),
-      runs_(kv_type != DType::kI8 && args_.layer_count > 0 && table().step_runs(args_)) {
+      runs_(args_.layer_count > 0 && table().step_runs(args_)) {
   if (!runs_) return;
   exchange_ = DeviceBuffer(table().step_exchange_bytes(args_));
   args_.exchange = exchange_.data();
@@ -69,6 +68,7 @@ void CudaStep::run(const EmbedArgs& embed, int64_t position, const CudaCache& ca
   args_.keys = cache.keys();
   args_.values = cache.values();
   args_.position = position;
+  args_.positions = cache.positions();
   table().embed(embed, stream);
   table().decode_step(args_, stream);
   args_.epoch += layers;

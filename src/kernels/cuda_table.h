@@ -310,11 +310,11 @@ struct StepArgs {
   int64_t layer_count;
   int64_t groups[4], k_tiles[4], cols[4];
   Heads heads;
-  DType kv_type;
+  DType kv_type;  ///< kI8 lies as in I8AttentionArgs
   void* keys;
   void* values;
-  int64_t layer_stride;       ///< elements of a cache between layers
-  int64_t position, context;  ///< context: positions that the cache has
+  int64_t position, context;
+  int64_t positions;  ///< of a layer of the cache: the context, with kI8 a multiple of 4
   const float* cos;
   const float* sin;
   float scale, eps;

@@ -14,7 +14,7 @@ namespace {
 class Step : public CudaTest {
  protected:
   /// Runs tokens at the positions, each by both, and compares the hidden states. Before the first, both
-  /// caches hold the same random numbers, 0.25 to 0.5 of either sign.
+  /// caches hold the same random numbers: 0.25 to 0.5 of either sign, or int8 with scales of 1/512 to 1/256.
   void compare(const std::filesystem::path& file, DType kv_type, std::span<const int32_t> positions);
 };
 
@@ -36,11 +36,16 @@ void Step::compare(const std::filesystem::path& file, DType kv_type, std::span<c
   const CudaCache kernels_cache(model->impl(), *weights, context, kv_type),
       step_cache(model->impl(), *weights, context, kv_type);
   const size_t bytes = static_cast<size_t>(step_cache.bytes() / 2);
-  const bool half = kv_type == DType::kF16;
+  const bool half = kv_type == DType::kF16, i8 = kv_type == DType::kI8;
   const uint32_t random_bits = half ? 0x83ff83ffu : 0x807fffffu, exponents = half ? 0x34003400u : 0x3e800000u;
   Random random(7);
   std::vector<uint32_t> stored(bytes / sizeof(uint32_t));
   for (uint32_t& word : stored) word = (static_cast<uint32_t>(random()) & random_bits) | exponents;
+  if (i8) {
+    const auto elements = static_cast<size_t>(config.num_layers * step_cache.positions() * kv_row(config));
+    for (size_t i = 0; i < elements / 4; ++i) stored[i] = static_cast<uint32_t>(random());
+    for (size_t i = elements / 4; i < stored.size(); ++i) stored[i] = 0x3b000000u | (stored[i] & 0x7fffffu);
+  }
   run([&](Stream stream) {
     for (const CudaCache* cache : {&kernels_cache, &step_cache}) {
       table().to_device(cache->keys(), stored.data(), bytes, stream);
@@ -70,14 +75,14 @@ void Step::compare(const std::filesystem::path& file, DType kv_type, std::span<c
 TEST_F(Step, HasTheBitsOfTheKernelsOneByOne) {
   std::vector<int32_t> positions(700);  // up to three chunks
   std::iota(positions.begin(), positions.end(), 0);
-  for (const DType kv_type : {DType::kF32, DType::kF16})
+  for (const DType kv_type : {DType::kF32, DType::kF16, DType::kI8})
     compare(testing::bundled_model(), kv_type, positions);
 }
 
 // A block has several slices of keys and of values, and joins more chunks than it gathers at once.
 TEST_F(Step, HasTheBitsOfTheKernelsOneByOneInLongContexts) {
   const std::vector<int32_t> positions{1023, 1024, 2815, 4095, 4096, 8191, 8192, 8447, 8448, 8699};
-  for (const DType kv_type : {DType::kF32, DType::kF16})
+  for (const DType kv_type : {DType::kF32, DType::kF16, DType::kI8})
     compare(testing::bundled_model(), kv_type, positions);
 }
 
@@ -119,6 +124,7 @@ TEST_F(Step, HasTheBitsOfTheKernelsOneByOneForHeadsOfAllKinds) {
     options.config.sub_norms = shape.sub_norms;
     synthesize(options, folder / "m.gguf");
     for (const DType kv_type : {DType::kF32, DType::kF16}) compare(folder / "m.gguf", kv_type, positions);
+    if (shape.head_dim % 16 == 0) compare(folder / "m.gguf", DType::kI8, positions);  // others: by the graph
   }
 }
 

@@ -5,8 +5,8 @@
 // the blocks that produced that had read the vector.
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/step_i8.cuh"
 #include "kernels/cuda/step_product.cuh"
-#include "kernels/cuda/step_values.cuh"
 
 #include <algorithm>
 
@@ -19,6 +19,7 @@ struct StepParams {
   StepArgs args;
   Exchange exchange;
   int slots, q_bytes;
+  int64_t layer_stride, scale_stride;  ///< elements of a cache, and scales of an i8 cache, between layers
   double inverse_cols[4];
 };
 
@@ -151,13 +152,19 @@ __device__ __forceinline__ StepAttention<T> attention_of(const StepParams& param
   const int head_part = part % head_parts, head_dim = static_cast<int>(args.heads.head_dim);
   const int64_t chunks = (args.context + kStepChunk - 1) / kStepChunk;
   const int64_t offset = part / head_parts * kv_head_stride(head_dim);
+  const auto scales_of = [&](void* cache) {  // behind an i8 cache's layers
+    auto* const bytes = static_cast<std::byte*>(cache) + args.layer_count * params.layer_stride;
+    return reinterpret_cast<float*>(bytes) + part / head_parts * args.positions;
+  };
   StepAttention<T> attention{.qkv = params.exchange.qkv,
                              .scores = params.exchange.scores + int64_t{part} * kPartHeads * args.context,
                              .sums = params.exchange.sums + part * chunks * step_chunk_pairs(head_dim),
                              .out = params.exchange.attn,
                              .epoch = args.epoch,
                              .keys = static_cast<T*>(args.keys) + offset,
-                             .values = static_cast<T*>(args.values) + offset,
+                             .values = static_cast<T*>(args.values) + (kIsI8<T> ? 4 : 1) * offset,
+                             .key_scales = scales_of(args.keys),
+                             .value_scales = scales_of(args.values),
                              .position = static_cast<int>(args.position),
                              .context = static_cast<int>(args.context),
                              .heads = heads,
@@ -207,12 +214,21 @@ __device__ __forceinline__ void run_attention(const StepParams& params) {
     // What follows from these is cheaper computed again than kept in registers through all layers.
     asm volatile(""
                  : "+r"(attention.position), "+r"(attention.head_dim), "+r"(attention.workers),
-                   "+r"(attention.worker), "+r"(attention.key_slots), "+l"(attention.scores));
-    prefetch_cache(attention);
-    rotate_new(attention, state);
+                   "+r"(attention.worker), "+r"(attention.key_slots), "+l"(attention.scores),
+                   "+l"(attention.sums));
+    if constexpr (kIsI8<T>) {
+      prefetch_i8_cache(attention);
+      rotate_new(attention, state);
+      round_new(attention, state);
+    } else {
+      prefetch_cache(attention);
+      rotate_new(attention, state);
+    }
     score_keys(attention, state);
     sync_attenders();  // the keys' memory is free
-    if (attention.whole_chunks()) {
+    if constexpr (kIsI8<T>) {
+      sum_i8_chunks(attention, state);
+    } else if (attention.whole_chunks()) {
       sum_chunks(attention, state);
     } else {
       sum_slice(attention, state);
@@ -220,8 +236,10 @@ __device__ __forceinline__ void run_attention(const StepParams& params) {
     if (attention.chunks() > 1) join_chunks(attention);
     sync_attenders();  // what the next layer overwrites has been read
     ++attention.epoch;
-    attention.keys += args.layer_stride;
-    attention.values += args.layer_stride;
+    attention.keys += params.layer_stride;
+    attention.values += params.layer_stride;
+    attention.key_scales += params.scale_stride;
+    attention.value_scales += params.scale_stride;
   }
 }
 
@@ -279,6 +297,7 @@ size_t step_exchange_bytes(const StepArgs& args) {
 bool step_runs(const StepArgs& args) {
   const DeviceLimits& limits = device_limits();
   if (!limits.overlapped_launch || args.layer_count > kMostStepLayers || slots_of(args) < 2) return false;
+  if (args.kv_type == DType::kI8 && args.heads.head_dim % 16 != 0) return false;  // rows of whole vectors
   if (args.heads.head_dim > kStepHeadDim || parts_of(args.heads) > limits.multiprocessors) return false;
   for (int m = 0; m < 4; ++m) {
     const int64_t most_groups = ceil_div<int64_t>(args.groups[m], limits.multiprocessors);
@@ -291,14 +310,21 @@ bool step_runs(const StepArgs& args) {
 void decode_step(const StepArgs& args, Stream stream) {
   const int slots = slots_of(args);
   const int64_t widest = *std::max_element(std::begin(args.k_tiles), std::end(args.k_tiles)) * kTileCols;
-  StepParams params{args, carve(args), slots, static_cast<int>(widest), {}};
+  const int64_t scales = args.positions * args.heads.kv_heads;
+  StepParams params{
+      args,   carve(args), slots, static_cast<int>(widest), scales * kv_head_stride(args.heads.head_dim),
+      scales, {}};
   for (int m = 0; m < 4; ++m) params.inverse_cols[m] = 1.0 / static_cast<double>(args.cols[m]);
   const size_t bytes = fixed_bytes(args) + static_cast<size_t>(slots) * kSlotBytes;
-  for_kv_type(args.kv_type, [&](auto type) {
-    launch(step_kernel<typename decltype(type)::Element>,
-           dim3(static_cast<unsigned>(device_limits().multiprocessors)), kStepThreads, bytes,
+  const auto start = [&](auto* kernel) {
+    launch(kernel, dim3(static_cast<unsigned>(device_limits().multiprocessors)), kStepThreads, bytes,
            Start::kTogether, stream, params);
-  });
+  };
+  if (args.kv_type == DType::kI8) {
+    start(step_kernel<int8_t>);
+  } else {
+    for_kv_type(args.kv_type, [&](auto type) { start(step_kernel<typename decltype(type)::Element>); });
+  }
 }
 
 }  // namespace bitnet::cuda

@@ -54,6 +54,14 @@ __device__ __forceinline__ Share share_of(int64_t groups, int k_tiles) {
   return share;
 }
 
+/// What attention over an i8 cache has of its own: rows as four elements a word, and their scales.
+struct I8State {
+  alignas(16) uint32_t queries[kPartHeads][kStepHeadDim / 4];
+  alignas(16) uint32_t new_key[kStepHeadDim / 4];
+  float query_scales[kPartHeads], new_key_scale;
+  float part_factor[kPartHeads];  ///< what a unit of a sum over values is worth
+};
+
 struct StepState {
   RingBarriers ring;
   Share shares[4];  ///< of a layer's matrices
@@ -64,8 +72,9 @@ struct StepState {
   float residual[kStepRows];
   float cos[kStepHeadDim / 2], sin[kStepHeadDim / 2];
   alignas(16) float queries[kPartHeads][kStepHeadDim];
-  alignas(16) float new_key[kStepHeadDim];  ///< as the cache has it
+  alignas(16) float new_key[kStepHeadDim];  ///< as the cache has it; of an i8 cache before rounding
   float part_total[kPartHeads];
+  I8State i8;
 };
 
 __device__ __forceinline__ void sync_workers() {

@@ -11,6 +11,8 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/step.cuh"
 
+#include <type_traits>
+
 namespace bitnet::cuda {
 
 #if __CUDA_ARCH__ >= 900
@@ -33,13 +35,25 @@ static_assert(kBatchBytes + kPartHeads * kStepChunk * sizeof(float) <= kAttentio
 template <class T>
 constexpr int kBatchRows = kBatchBytes / kStepHeadDim / static_cast<int>(sizeof(T));
 
+template <class T>
+constexpr bool kIsI8 = std::is_same_v<T, int8_t>;
+/// Beside an i8 cache's keys (before it) and values (behind it) in the region: scales of what is staged, and
+/// the weights of a chunk in two digits, four positions a word.
+struct I8Region {
+  float key_scales[kMostKeySlots * kSliceKeys], value_scales[kStepChunk];
+  alignas(16) uint32_t high[kPartHeads][kStepChunk / 4], low[kPartHeads][kStepChunk / 4];
+};
+constexpr int kI8KeyBytes = 32 * 1024, kI8ValueBytes = kStepChunk * kStepHeadDim;
+static_assert(kI8KeyBytes + sizeof(I8Region) + kI8ValueBytes <= kAttentionBytes);
+
 /// One layer's attention as this block sees it: it is `worker` of its part's `workers`.
 template <class T>
 struct StepAttention {
   const Pair* qkv;
   Pair *scores, *sums, *out;  ///< scores and sums: of the part
   uint32_t epoch;
-  T *keys, *values;  ///< of this layer and key head
+  T *keys, *values;                  ///< of this layer and key head
+  float *key_scales, *value_scales;  ///< the same of an i8 cache
   int position, context, heads, kv_heads, head_dim;
   float scale;
   std::byte* region;  ///< kAttentionBytes of shared memory: keys, later weights; values at its end
@@ -55,7 +69,8 @@ struct StepAttention {
   /// A block sums whole chunks, not slices of their dimensions.
   [[nodiscard]] __device__ bool whole_chunks() const { return chunks() * dim_slices() > workers; }
   [[nodiscard]] __device__ int most_key_slots() const {
-    const int room = kAttentionBytes - (whole_chunks() ? kEarlyBytes : kSliceBytes<T>);
+    const int room =
+        kIsI8<T> ? kI8KeyBytes : kAttentionBytes - (whole_chunks() ? kEarlyBytes : kSliceBytes<T>);
     const int slots = min(kMostKeySlots, room / (kSliceKeys * key_bytes<T>(head_dim)));
     return min(slots, ceil_div(key_slices(), workers));
   }
@@ -74,6 +89,7 @@ struct StepAttention {
   [[nodiscard]] __device__ int dim_of(int item) const {
     return (item - unit_of(item) * dim_slices()) * kSliceDims;
   }
+  [[nodiscard]] __device__ I8Region& i8() const { return *reinterpret_cast<I8Region*>(region + kI8KeyBytes); }
   /// Sums of a chunk: [part head][dimension], and then the maxima and the totals of the heads.
   [[nodiscard]] __device__ Pair* chunk_sums(int chunk) const {
     return sums + int64_t{chunk} * step_chunk_pairs(head_dim);
@@ -111,6 +127,12 @@ __device__ __forceinline__ void stage_keys(const StepAttention<T>& a, int slice,
 /// The block's slices of keys from the one on, as many as there is room for.
 template <class T>
 __device__ __forceinline__ void stage_key_slots(const StepAttention<T>& a, int slice) {
+  if constexpr (kIsI8<T>) {
+    for (int i = attender(); i < a.key_slots * kSliceKeys; i += kAttenders) {
+      const int position = (slice + i / kSliceKeys * a.workers) * kSliceKeys + i % kSliceKeys;
+      if (position < a.position) a.i8().key_scales[i] = a.key_scales[position];
+    }
+  }
 #pragma unroll 1
   for (int slot = 0; slot < a.key_slots && slice < a.key_slices(); ++slot, slice += a.workers)
     stage_keys(a, slice, slot);
@@ -176,7 +198,7 @@ __device__ __forceinline__ void prefetch_cache(const StepAttention<T>& a) {
   prefetch_rows(a, a.values, a.worker * kStepChunk + kBatchRows<T>, kStepChunk - kBatchRows<T>);
 }
 
-/// The part's rotated queries, and the new key as it is stored.
+/// The part's rotated queries, and the new key; which is stored, but to an i8 cache (step_i8.cuh).
 template <class T>
 __device__ __forceinline__ void rotate_new(const StepAttention<T>& a, StepState& state) {
   constexpr int kTurns = kPartHeads * kStepHeadDim / 2 / kAttenders;  // of queries; one more for the key
@@ -209,13 +231,18 @@ __device__ __forceinline__ void rotate_new(const StepAttention<T>& a, StepState&
   }
   if (!turns_key) return;
   const Rotated r = rotate(low[kTurns], high[kTurns], state.cos[thread], state.sin[thread]);
-  T* new_key = reinterpret_cast<T*>(state.new_key);
-  new_key[thread] = from_float<T>(r.a);
-  new_key[thread + half] = from_float<T>(r.b);
-  if (!a.stores) return;
-  T* stored = a.keys + a.position * a.row();
-  stored[thread] = new_key[thread];
-  stored[thread + half] = new_key[thread + half];
+  if constexpr (kIsI8<T>) {
+    state.new_key[thread] = r.a;
+    state.new_key[thread + half] = r.b;
+  } else {
+    T* new_key = reinterpret_cast<T*>(state.new_key);
+    new_key[thread] = from_float<T>(r.a);
+    new_key[thread + half] = from_float<T>(r.b);
+    if (!a.stores) return;
+    T* stored = a.keys + a.position * a.row();
+    stored[thread] = new_key[thread];
+    stored[thread + half] = new_key[thread + half];
+  }
 }
 
 /// q * k in order of the dimensions, of kKeys keys that are a lane's and of kHeads queries: so many chains of
@@ -265,6 +292,28 @@ __device__ __forceinline__ void score_of(const float (*queries)[kStepHeadDim], c
   }
 }
 
+/// The same of an i8 cache, exact.
+template <int kKeys, int kHeads>
+__device__ __forceinline__ void dot_of(const uint32_t (*queries)[kStepHeadDim / 4],
+                                       const int8_t* const (&keys)[kKeys], int head_dim,
+                                       int (&sums)[kKeys][kHeads]) {
+#pragma unroll 2
+  for (int d = 0; d < head_dim; d += 16) {
+    int4 q[kHeads];
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) q[h] = *reinterpret_cast<const int4*>(queries[h] + d / 4);
+#pragma unroll
+    for (int k = 0; k < kKeys; ++k) {
+      const int4 key = *reinterpret_cast<const int4*>(keys[k] + d);
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h) {
+        const int first = __dp4a(key.y, q[h].y, __dp4a(key.x, q[h].x, sums[k][h]));
+        sums[k][h] = __dp4a(key.w, q[h].w, __dp4a(key.z, q[h].z, first));
+      }
+    }
+  }
+}
+
 /// A warp's part of the slices in slots [0, count), of which the first is `slice`: of heads [first_head,
 /// first_head + kHeads), slots first_slot, first_slot + 2, ...
 template <int kKeys, int kHeads, class T>
@@ -279,17 +328,41 @@ __device__ __forceinline__ void score_slots(const StepAttention<T>& a, const Ste
     const int slot = first_slot + 2 * k;
     positions[k] = slot < count ? (slice + slot * a.workers) * kSliceKeys + lane : a.position + 1;
     keys[k] = reinterpret_cast<const T*>(a.region + (min(slot, count - 1) * kSliceKeys + lane) * bytes);
-    if (positions[k] == a.position) keys[k] = reinterpret_cast<const T*>(state.new_key);
+    if (positions[k] == a.position) {
+      keys[k] =
+          kIsI8<T> ? reinterpret_cast<const T*>(state.i8.new_key) : reinterpret_cast<const T*>(state.new_key);
+    }
   }
   float scores[kKeys][kHeads];
-  score_of<kKeys, kHeads>(state.queries + first_head, keys, a.head_dim, scores);
+  if constexpr (kIsI8<T>) {
+    int sums[kKeys][kHeads] = {};
+    dot_of<kKeys, kHeads>(state.i8.queries + first_head, keys, a.head_dim, sums);
+#pragma unroll
+    for (int k = 0; k < kKeys; ++k) {
+      const int slot = min(first_slot + 2 * k, count - 1);
+      const bool is_new = positions[k] == a.position;
+      const float key_scale = is_new ? state.i8.new_key_scale : a.i8().key_scales[slot * kSliceKeys + lane];
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h) {
+        const float factor = __fmul_rn(key_scale, __fmul_rn(state.i8.query_scales[first_head + h], a.scale));
+        scores[k][h] = __fmul_rn(static_cast<float>(sums[k][h]), factor);
+      }
+    }
+  } else {
+    score_of<kKeys, kHeads>(state.queries + first_head, keys, a.head_dim, scores);
+#pragma unroll
+    for (int k = 0; k < kKeys; ++k) {
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h) scores[k][h] *= a.scale;
+    }
+  }
 #pragma unroll
   for (int k = 0; k < kKeys; ++k) {
     if (positions[k] > a.position) continue;
     Pair* const place = a.scores + int64_t{first_head} * a.context + positions[k];
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
-      if (first_head + h < a.part_heads) publish(place + h * a.context, scores[k][h] * a.scale, a.epoch);
+      if (first_head + h < a.part_heads) publish(place + h * a.context, scores[k][h], a.epoch);
     }
   }
 }
