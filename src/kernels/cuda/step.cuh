@@ -77,6 +77,21 @@ struct StepState {
   I8State i8;
 };
 
+/// The value, computed here: neither later, where it is used, nor earlier, to be kept in registers until
+/// then.
+__device__ __forceinline__ float now(float value) {
+  asm volatile("" : "+f"(value));
+  return value;
+}
+__device__ __forceinline__ int now(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+__device__ __forceinline__ Pair* now(Pair* value) {
+  asm volatile("" : "+l"(value));
+  return value;
+}
+
 __device__ __forceinline__ void sync_workers() {
   asm volatile("bar.sync 1, %0;" ::"n"(kWorkers) : "memory");
 }

@@ -11,12 +11,6 @@ namespace bitnet::cuda {
 
 #if __CUDA_ARCH__ >= 900
 
-/// The value, computed here: what follows from it is not kept in registers through all layers.
-__device__ __forceinline__ int now(int value) {
-  asm volatile("" : "+r"(value));
-  return value;
-}
-
 /// Four elements of a row that a warp has, as int8 in a word; and the row's scale.
 struct I8Row {
   uint32_t word;

@@ -254,16 +254,6 @@ __device__ __forceinline__ OutputScales load_scales(const float* scales, const S
   return {__ldg(block + gate), __ldg(block + gate + 8)};
 }
 
-/// The value, computed here and not where it is used.
-__device__ __forceinline__ float now(float value) {
-  asm volatile("" : "+f"(value));
-  return value;
-}
-__device__ __forceinline__ Pair* now(Pair* value) {
-  asm volatile("" : "+l"(value));
-  return value;
-}
-
 /// The thread's product, and its sum back to zero; `factor` is the row's scale by the input's.
 __device__ __forceinline__ float take_product(StepState& state, int row, int32_t q_sum, float factor) {
   const float value = __fmul_rn(static_cast<float>(state.sums[row] - q_sum), factor);
