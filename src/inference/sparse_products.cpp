@@ -41,6 +41,11 @@ bool bounded(const Linear& up, float scale) {
   return largest <= std::numeric_limits<float>::max();
 }
 
+/// Lists of columns: of some tokens, or of one token's parts on each worker.
+int64_t lists(const Executor& executor, int64_t batch) {
+  return std::max<int64_t>(std::min(batch, kListedTokens), executor.pool.size());
+}
+
 }  // namespace
 
 SparseProducts::SparseProducts(const ModelConfig& config, Executor executor, Projector& projector,
@@ -55,8 +60,8 @@ SparseProducts::SparseProducts(const ModelConfig& config, Executor executor, Pro
       counts_(scratch<int64_t>(batch)),
       rows_(scratch<int32_t>(executor.pool.size() * list_stride_)),
       products_(scratch<float>(executor.pool.size() * list_stride_)),
-      columns_(scratch<int32_t>(std::min(batch, kListedTokens) * list_stride_)),
-      values_(scratch<int8_t>(std::min(batch, kListedTokens) * list_stride_)),
+      columns_(scratch<int32_t>(lists(executor, batch) * list_stride_)),
+      values_(scratch<int8_t>(lists(executor, batch) * list_stride_)),
       sums_(scratch<int32_t>(executor.pool.size() * sums_stride_)) {}
 
 // A whole product costs 1 / batch_gain a token, and turning the matrix into blocks about 4 in all
@@ -134,12 +139,9 @@ int64_t SparseProducts::up_rows(const Linear& up, int64_t token, Range rows, Int
 }
 
 int64_t SparseProducts::down(const Linear& down, int64_t tokens, Int8Rows x, Rows y) {
+  if (tokens == 1) return down_one(down, x, y);
   const int64_t cols = down.weight.cols();
   int64_t nonzero = list_inputs(0, std::min(tokens, kListedTokens), x, cols);
-  if (tokens == 1) {
-    down_one(down, x, y, nonzero);
-    return nonzero;
-  }
   // The share of the first tokens stands for all: it decides about speed only.
   const bool skip = pays(
       tokens, static_cast<double>(nonzero) / static_cast<double>(std::min(tokens, kListedTokens) * cols));
@@ -155,31 +157,37 @@ int64_t SparseProducts::down(const Linear& down, int64_t tokens, Int8Rows x, Row
 int64_t SparseProducts::list_inputs(int64_t first, int64_t last, Int8Rows x, int64_t cols) {
   auto* counts = counts_.as<int64_t>();
   executor_.for_tokens(last - first, [&](int64_t i) {
-    int32_t* columns = columns_.as<int32_t>() + i * list_stride_;
-    int8_t* values = values_.as<int8_t>() + i * list_stride_;
-    const int64_t count = executor_.table.list_nonzero(x.row(first + i), 0, cols, columns, values);
-    // Kernels read to a multiple of 4.
-    std::fill_n(columns + count, 4, 0);
-    std::fill_n(values + count, 4, int8_t{0});
-    counts[i] = count;
+    counts[i] = list_row(x.row(first + i), {0, cols}, i);
   });
   return std::accumulate(counts, counts + (last - first), int64_t{0});
 }
 
-void SparseProducts::down_one(const Linear& down, Int8Rows x, Rows y, int64_t nonzero) {
-  const int64_t lines = down.weight.groups(), rows = down.weight.rows();
+int64_t SparseProducts::list_row(const int8_t* q, Range cols, int64_t list) {
+  int32_t* columns = columns_.as<int32_t>() + list * list_stride_;
+  int8_t* values = values_.as<int8_t>() + list * list_stride_;
+  const int64_t count = executor_.table.list_nonzero(q, cols.begin, cols.end, columns, values);
+  // Kernels read to a multiple of 4.
+  std::fill_n(columns + count, 4, 0);
+  std::fill_n(values + count, 4, int8_t{0});
+  return count;
+}
+
+int64_t SparseProducts::down_one(const Linear& down, Int8Rows x, Rows y) {
+  const int64_t lines = down.weight.groups(), rows = down.weight.rows(), cols = down.weight.cols();
   int64_t parts = 0;
-  // Each worker takes a part of the columns: whole columns are long reads of memory.
+  std::atomic<int64_t> nonzero{0};
+  // Each worker lists and takes a part of the columns: whole columns are long reads of memory.
   executor_.pool.run([&](int worker, int workers) {
     if (worker == 0) parts = workers;
-    const auto [begin, end] = ThreadPool::split(nonzero, 4, worker, workers);
+    const int64_t count = list_row(x.row(0), ThreadPool::split(cols, 64, worker, workers), worker);
+    nonzero.fetch_add(count, std::memory_order_relaxed);
     executor_.table.ternary_columns({.weights = down.weight.data(),
                                      .stride = down.weight.stride(),
                                      .first_line = 0,
                                      .last_line = lines,
-                                     .columns = columns_.as<int32_t>() + begin,
-                                     .q = values_.as<int8_t>() + begin,
-                                     .count = end - begin,
+                                     .columns = columns_.as<int32_t>() + worker * list_stride_,
+                                     .q = values_.as<int8_t>() + worker * list_stride_,
+                                     .count = count,
                                      .sums = sums_.as<int32_t>() + worker * sums_stride_});
   });
   const auto finish = [&](int64_t first, int64_t last) {
@@ -200,6 +208,7 @@ void SparseProducts::down_one(const Linear& down, Int8Rows x, Rows y, int64_t no
   } else {
     executor_.pool.for_range(rows, 16, finish);
   }
+  return nonzero;
 }
 
 void SparseProducts::down_many(const Linear& down, int64_t first, int64_t last, Int8Rows x, Rows y) {

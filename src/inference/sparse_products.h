@@ -27,10 +27,11 @@ class SparseProducts {
   /// Rows [first, last) of up() of one token.
   int64_t up_rows(const Linear& up, int64_t token, Range rows, Int8Rows x, Rows gate, Rows h, int worker);
   void up_each(const Linear& up, int64_t tokens, Int8Rows x, Rows gate, Rows h);
-  void down_one(const Linear& down, Int8Rows x, Rows y, int64_t nonzero);
+  int64_t down_one(const Linear& down, Int8Rows x, Rows y);
   void down_many(const Linear& down, int64_t first, int64_t last, Int8Rows x, Rows y);
   void whole(const Linear& linear, int64_t tokens, Rows y);
   int64_t list_inputs(int64_t first, int64_t last, Int8Rows x, int64_t cols);
+  int64_t list_row(const int8_t* q, Range cols, int64_t list);
   /// Whether skipping pays when `share` of the products is left (KernelTable::batch_gain).
   [[nodiscard]] bool pays(int64_t tokens, double share) const;
 
@@ -41,7 +42,7 @@ class SparseProducts {
   AlignedBuffer planes_;
   AlignedBuffer counts_;            ///< int64 a token
   AlignedBuffer rows_, products_;   ///< up: of each worker, rows listed and their products
-  AlignedBuffer columns_, values_;  ///< down: lists of kListedTokens tokens
+  AlignedBuffer columns_, values_;  ///< down: lists of kListedTokens tokens, or of each worker
   AlignedBuffer sums_;              ///< down of one token: int32 [workers, rows]
   AlignedBuffer blocks_;            ///< a matrix as t2x16, made at its first use
 };

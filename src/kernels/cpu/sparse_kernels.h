@@ -11,10 +11,16 @@ namespace bitnet::kernels {
 
 template <class V>
 void scale_sums(const ScaleSumsArgs& a) {
-  for (int64_t n = a.first_row; n < a.last_row; ++n) {
-    int32_t dot = -a.sum;
-    for (int64_t p = 0; p < a.parts; ++p) dot += a.sums[p * a.sums_stride + n];
-    a.y[n] = static_cast<float>(dot) * (a.row_scale[n] / a.scale);
+  constexpr int64_t kStep = 64;  // rows: loops over them are what compilers vectorize
+  for (int64_t first = a.first_row; first < a.last_row; first += kStep) {
+    const int64_t count = a.last_row - first < kStep ? a.last_row - first : kStep;
+    int32_t dot[kStep];
+    for (int64_t i = 0; i < count; ++i) dot[i] = a.sums[first + i] - a.sum;
+    for (int64_t p = 1; p < a.parts; ++p) {
+      for (int64_t i = 0; i < count; ++i) dot[i] += a.sums[p * a.sums_stride + first + i];
+    }
+    for (int64_t i = 0; i < count; ++i)
+      a.y[first + i] = static_cast<float>(dot[i]) * (a.row_scale[first + i] / a.scale);
   }
 }
 
