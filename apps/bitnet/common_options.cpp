@@ -75,7 +75,8 @@ void add_weight_options(Command command, CommonOptions& common) {
       .show_default();
   command
       .add_option("--weights-cache", common.weights_cache,
-                  "Keep the weights here as the processor reads them: later starts are faster")
+                  "Keep the weights here as the processor reads them: later starts are faster (GPUs make no "
+                  "use of it)")
       .type_name("FILE");
 }
 

@@ -126,11 +126,13 @@ HostWeights::HostWeights(const Model::Impl& model, const OnProgress& progress) {
   layouts = {kept ? kept->whole_layout() : whole_layout(checkpoint, options), sparse};
   LayerReader reader(checkpoint, options.threads, layouts, &arena, progress, kept ? &*kept : nullptr);
   for (int64_t i = 0; i < checkpoint.config().num_layers; ++i) layers.push_back(reader.read(i));
-  ThreadPool pool(options.threads);
-  if (head_copy && kept) {
-    rounded_head.emplace(model.head, [&](std::span<std::byte> part) { kept->read(part, pool); });
-  } else if (head_copy) {
-    rounded_head.emplace(model.head, pool, MappedFile::drop_resident);
+  if (head_copy) {
+    ThreadPool pool(options.threads);
+    if (kept) {
+      rounded_head.emplace(model.head, [&](std::span<std::byte> part) { kept->read(part, pool); });
+    } else {
+      rounded_head.emplace(model.head, pool, MappedFile::drop_resident);
+    }
   }
   if (!options.weights_cache.empty() && !kept) write_weights_file(model, *this);
 }

@@ -280,6 +280,34 @@ TEST_F(Ternary, TheLargestSumsAreExact) {
   }
 }
 
+/// x as padded_rows(); with an addend, it becomes the sum.
+Rounded round_on_device(const DeviceBuffer& x, int64_t tokens, int64_t cols, const NormWeights& norms,
+                        std::span<const float> addend = {}, int64_t addend_stride = 0) {
+  const auto weight = [cols](const std::vector<float>& of) {
+    return to_device(padded_rows(of, of.empty() ? 0 : 1, cols));
+  };
+  const DeviceBuffer first = weight(norms.first), second = weight(norms.second);
+  const DeviceBuffer added = to_device(std::vector<float>(addend.begin(), addend.end()));
+  const DeviceBuffer q = filled<int8_t>(tokens * padded(cols), 77);
+  const DeviceBuffer scale = filled<float>(tokens), sum = filled<int32_t>(tokens);
+  run([&](Stream stream) {
+    table().quantize({.x = x.as<float>(),
+                      .x_stride = padded(cols),
+                      .tokens = tokens,
+                      .cols = cols,
+                      .norms = {first.as<float>(), second.as<float>(), kEps[0], kEps[1]},
+                      .q = q.as<int8_t>(),
+                      .q_stride = padded(cols),
+                      .scale = scale.as<float>(),
+                      .sum = sum.as<int32_t>(),
+                      .image = false,
+                      .addend = added.as<float>(),
+                      .addend_stride = addend_stride},
+                     stream);
+  });
+  return {cols, to_host<int8_t>(q), to_host<float>(scale), to_host<int32_t>(sum)};
+}
+
 TEST_F(Ternary, QuantizeHasTheScalarTablesBits) {
   Random random(4);
   for (const int64_t cols : {1, 31, 128, 2560, 6912, 9000}) {
@@ -292,32 +320,14 @@ TEST_F(Ternary, QuantizeHasTheScalarTablesBits) {
       if (norm_count > 0) norms.first = random_floats(random, cols);
       if (norm_count > 1) norms.second = random_floats(random, cols);
       const Rounded expected = round_rows(x, tokens, cols, norms);
-      const DeviceBuffer device_x = to_device(padded_rows(x, tokens, cols));
-      const DeviceBuffer first = to_device(padded_rows(norms.first, norm_count > 0 ? 1 : 0, cols));
-      const DeviceBuffer second = to_device(padded_rows(norms.second, norm_count > 1 ? 1 : 0, cols));
-      const DeviceBuffer q = filled<int8_t>(tokens * padded(cols), 77);
-      const DeviceBuffer scale = filled<float>(tokens), sum = filled<int32_t>(tokens);
-      run([&](Stream stream) {
-        table().quantize({.x = device_x.as<float>(),
-                          .x_stride = padded(cols),
-                          .tokens = tokens,
-                          .cols = cols,
-                          .norms = {first.as<float>(), second.as<float>(), kEps[0], kEps[1]},
-                          .q = q.as<int8_t>(),
-                          .q_stride = padded(cols),
-                          .scale = scale.as<float>(),
-                          .sum = sum.as<int32_t>(),
-                          .image = false},
-                         stream);
-      });
-      EXPECT_EQ(to_host<int8_t>(q), expected.q) << cols << " columns, norms " << norm_count;
-      EXPECT_EQ(to_host<int32_t>(sum), expected.sum);
-      const std::vector<float> scales = to_host<float>(scale);
-      for (size_t t = 0; t < scales.size(); ++t) {
+      const Rounded rounded = round_on_device(to_device(padded_rows(x, tokens, cols)), tokens, cols, norms);
+      EXPECT_EQ(rounded.q, expected.q) << cols << " columns, norms " << norm_count;
+      EXPECT_EQ(rounded.sum, expected.sum);
+      for (size_t t = 0; t < rounded.scale.size(); ++t) {
         if (std::isnan(expected.scale[t])) {
-          EXPECT_TRUE(std::isnan(scales[t]));
+          EXPECT_TRUE(std::isnan(rounded.scale[t]));
         } else {
-          EXPECT_EQ(scales[t], expected.scale[t]) << "token " << t;
+          EXPECT_EQ(rounded.scale[t], expected.scale[t]) << "token " << t;
         }
       }
     }
@@ -340,30 +350,12 @@ TEST_F(Ternary, QuantizeAddsFirst) {
       }
       const NormWeights norms{random_floats(random, cols, 0.5f, 1.5f), {}};
       const Rounded expected = round_rows(both, tokens, cols, norms);
-      const DeviceBuffer device_x = to_device(padded_rows(x, tokens, cols)),
-                         device_addend = to_device(addend);
-      const DeviceBuffer first = to_device(padded_rows(norms.first, 1, cols));
-      const DeviceBuffer q = filled<int8_t>(tokens * padded(cols), 77);
-      const DeviceBuffer scale = filled<float>(tokens), sum = filled<int32_t>(tokens);
-      run([&](Stream stream) {
-        table().quantize({.x = device_x.as<float>(),
-                          .x_stride = padded(cols),
-                          .tokens = tokens,
-                          .cols = cols,
-                          .norms = {first.as<float>(), nullptr, kEps[0], 0},
-                          .q = q.as<int8_t>(),
-                          .q_stride = padded(cols),
-                          .scale = scale.as<float>(),
-                          .sum = sum.as<int32_t>(),
-                          .image = false,
-                          .addend = device_addend.as<float>(),
-                          .addend_stride = addend_stride},
-                         stream);
-      });
+      const DeviceBuffer device_x = to_device(padded_rows(x, tokens, cols));
+      const Rounded rounded = round_on_device(device_x, tokens, cols, norms, addend, addend_stride);
       EXPECT_EQ(to_host<float>(device_x), padded_rows(both, tokens, cols));
-      EXPECT_EQ(to_host<int8_t>(q), expected.q);
-      EXPECT_EQ(to_host<int32_t>(sum), expected.sum);
-      EXPECT_EQ(to_host<float>(scale), expected.scale);
+      EXPECT_EQ(rounded.q, expected.q);
+      EXPECT_EQ(rounded.sum, expected.sum);
+      EXPECT_EQ(rounded.scale, expected.scale);
     }
   }
 }
